@@ -1,0 +1,310 @@
+"""The stationary-point database: minima, transition states and which minima each of them joins.
+
+Host code (NumPy), immutable: every function returns a new `Landscape`. Two points are the same if their energies agree
+and some move of the symmetry group brings them together; equal energies alone do not make two points one.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from jaxscape.symmetry import HiddenLayer, Symmetry, align, fingerprint
+
+SCHEMA_VERSION = 1
+ENERGY_TOL = 1e-8  # times max(1, |energy|)
+DISTANCE_TOL = 1e-4  # between polished points, in units of the parameters
+
+
+class Minima(NamedTuple):
+    """`positions (M, P)`, `energies (M,)`, the lowest Hessian `eigenvalues (M,)` with its `eigenvectors (M, P)`,
+    `visits (M,)`: how often each was found, `searches (M,)`: transition-state searches started from it.
+    """
+
+    positions: Float[np.ndarray, "M P"]
+    energies: Float[np.ndarray, " M"]
+    eigenvalues: Float[np.ndarray, " M"]
+    eigenvectors: Float[np.ndarray, "M P"]
+    visits: Int[np.ndarray, " M"]
+    searches: Int[np.ndarray, " M"]
+
+
+class TransitionStates(NamedTuple):
+    """`positions (T, P)`, `energies (T,)`, the one negative Hessian eigenvalue of each with its eigenvector
+    (`eigenvalues (T,)`, `eigenvectors (T, P)`), the ids of the two `minima (T, 2)` it joins, in ascending order (twice
+    the same for a degenerate rearrangement), and `visits (T,)`.
+    """
+
+    positions: Float[np.ndarray, "T P"]
+    energies: Float[np.ndarray, " T"]
+    eigenvalues: Float[np.ndarray, " T"]
+    eigenvectors: Float[np.ndarray, "T P"]
+    minima: Int[np.ndarray, "T 2"]
+    visits: Int[np.ndarray, " T"]
+
+
+class Landscape(NamedTuple):
+    """A database of stationary points; ids are row numbers and never change.
+
+    `minima`, `transition_states`; `attempted (A, 2)`: pairs of minima between which a search was made, in ascending
+    order; `symmetry` of the model; `meta`: what can be written as JSON (seed, settings, counts of search outcomes).
+    """
+
+    minima: Minima
+    transition_states: TransitionStates
+    attempted: Int[np.ndarray, "A 2"]
+    symmetry: Symmetry
+    meta: Mapping[str, Any]
+
+
+class LandscapeFileError(ValueError):
+    """A file is not a landscape, is damaged, or was written with another schema."""
+
+
+def empty(symmetry: Symmetry, meta: Mapping[str, Any] | None = None) -> Landscape:
+    """Return a landscape without points."""
+    rows, vectors, counts = np.empty(0), np.empty((0, symmetry.dim)), np.empty(0, int)
+    pairs = np.empty((0, 2), int)
+    minima = Minima(vectors, rows, rows, vectors, counts, counts)
+    return Landscape(
+        minima, TransitionStates(vectors, rows, rows, vectors, pairs, counts), pairs, symmetry, dict(meta or {})
+    )
+
+
+def identify(
+    symmetry: Symmetry,
+    positions: Float[np.ndarray, "N P"],
+    energies: Float[np.ndarray, " N"],
+    num_known: int,
+    *,
+    energy_tol: float = ENERGY_TOL,
+    distance_tol: float = DISTANCE_TOL,
+) -> Int[np.ndarray, " n"]:
+    """For each row from `num_known` on, return the first row that is the same point: its own if there is none before.
+
+    Args:
+        symmetry: what makes two rows the same point.
+        positions: the known points, then the new ones.
+        energies: their energies.
+        num_known: how many rows are known, and different from each other.
+        energy_tol: largest difference in energy, times max(1, |energy|).
+        distance_tol: largest distance after alignment.
+    """
+    order = np.argsort(energies, kind="stable")
+    ranked = energies[order]
+    new = np.arange(num_known, len(energies))
+    window = energy_tol * np.maximum(1, np.abs(energies[new]))
+    first, last = np.searchsorted(ranked, energies[new] - window), np.searchsorted(ranked, energies[new] + window, "right")
+    same_as = np.arange(len(energies))
+    for i, low, high in zip(new, first, last, strict=True):
+        nearby = np.sort(order[low:high])
+        nearby = nearby[(nearby < i) & (same_as[nearby] == nearby)]
+        if nearby.size == 0:
+            continue
+        marks = fingerprint(symmetry, positions[np.append(nearby, i)])
+        nearby = nearby[np.linalg.norm(marks[:-1] - marks[-1], axis=1) <= np.sqrt(2) * distance_tol]
+        if nearby.size:
+            _, distances = align(symmetry, positions[i], positions[nearby])
+            if distances.min() <= distance_tol:
+                same_as[i] = nearby[distances.argmin()]
+    return same_as[num_known:]
+
+
+def _insert(
+    symmetry: Symmetry, known: Any, new: Any, energy_tol: float, distance_tol: float
+) -> tuple[Any, Int[np.ndarray, " n"]]:
+    """Append the rows of `new` that are not in `known`, add up the visits of the others, return ids for all."""
+    num_known = len(known.energies)
+    both = type(known)(*(np.concatenate(pair) for pair in zip(known, new, strict=True)))
+    same_as = identify(
+        symmetry, both.positions, both.energies, num_known, energy_tol=energy_tol, distance_tol=distance_tol
+    )
+    is_first = same_as == np.arange(num_known, len(both.energies))
+    keep = np.concatenate([np.ones(num_known, bool), is_first])
+    ids = (np.cumsum(keep) - 1)[same_as]
+    inserted = type(known)(*(field[keep] for field in both))
+    visits = np.zeros_like(inserted.visits)
+    np.add.at(visits, np.concatenate([np.arange(num_known), ids]), both.visits)
+    return inserted._replace(visits=visits), ids
+
+
+def insert_minima(
+    landscape: Landscape, minima: Minima, *, energy_tol: float = ENERGY_TOL, distance_tol: float = DISTANCE_TOL
+) -> tuple[Landscape, Int[np.ndarray, " n"]]:
+    """Add minima that are not yet there.
+
+    Args:
+        landscape: where to add them.
+        minima: the new ones; duplicates among themselves are found too.
+        energy_tol: see `identify`.
+        distance_tol: see `identify`.
+
+    Returns:
+        The new landscape, and for each of `minima` its id in it.
+    """
+    inserted, ids = _insert(landscape.symmetry, landscape.minima, minima, energy_tol, distance_tol)
+    return landscape._replace(minima=inserted), ids
+
+
+def insert_transition_states(
+    landscape: Landscape,
+    transition_states: TransitionStates,
+    *,
+    energy_tol: float = ENERGY_TOL,
+    distance_tol: float = DISTANCE_TOL,
+) -> tuple[Landscape, Int[np.ndarray, " n"]]:
+    """Add transition states that are not yet there; their minima must be.
+
+    Args:
+        landscape: where to add them.
+        transition_states: the new ones; `minima` holds ids of `landscape`.
+        energy_tol: see `identify`.
+        distance_tol: see `identify`.
+
+    Returns:
+        The new landscape, and for each of `transition_states` its id in it.
+
+    Raises:
+        ValueError: if a minimum does not exist or does not lie below its transition state.
+    """
+    pairs = np.sort(transition_states.minima, axis=1)
+    if pairs.size and (pairs.min() < 0 or pairs.max() >= len(landscape.minima.energies)):
+        raise ValueError(f"transition states name minimum {pairs.max()}, but there are {len(landscape.minima.energies)}")
+    if np.any(landscape.minima.energies[pairs] >= transition_states.energies[:, None]):
+        raise ValueError("a transition state must lie above both of its minima")
+    new = transition_states._replace(minima=pairs)
+    inserted, ids = _insert(landscape.symmetry, landscape.transition_states, new, energy_tol, distance_tol)
+    return landscape._replace(transition_states=inserted), ids
+
+
+def merge(first: Landscape, second: Landscape) -> Landscape:
+    """Put two databases of the same model into one; the ids of the first stay, nothing is doubled.
+
+    Raises:
+        ValueError: if the two have different symmetries.
+    """
+    if first.symmetry.dim != second.symmetry.dim or not _same_layers(first.symmetry, second.symmetry):
+        raise ValueError("only landscapes of the same model can be merged: the symmetries differ")
+    merged, ids = insert_minima(first, second.minima)
+    searches = merged.minima.searches.copy()
+    searched_before = ids < len(first.minima.energies)
+    np.add.at(searches, ids[searched_before], second.minima.searches[searched_before])
+    merged = merged._replace(minima=merged.minima._replace(searches=searches))
+    states = second.transition_states
+    merged, _ = insert_transition_states(merged, states._replace(minima=ids[states.minima]))
+    return add_attempted(merged, ids[second.attempted])
+
+
+def _same_layers(first: Symmetry, second: Symmetry) -> bool:
+    if first.odd != second.odd or len(first.layers) != len(second.layers):
+        return False
+    pairs = zip(first.layers, second.layers, strict=True)
+    return all(np.array_equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def add_attempted(landscape: Landscape, pairs: Int[np.ndarray, "n 2"]) -> Landscape:
+    """Note pairs of minima between which a search was made."""
+    together = np.concatenate([landscape.attempted, np.sort(pairs, axis=1)])
+    return landscape._replace(attempted=np.unique(together, axis=0).reshape(-1, 2))
+
+
+def components(landscape: Landscape) -> Int[np.ndarray, " M"]:
+    """Label the minima by the connected component they are in, numbered from 0."""
+    size = len(landscape.minima.energies)
+    first, second = landscape.transition_states.minima.T
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1]).astype(int)
+
+
+def contains(
+    landscape: Landscape, positions: Float[np.ndarray, "n P"], energies: Float[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Say which points are minima of the landscape already."""
+    known = landscape.minima
+    size = len(known.energies)
+    both = np.concatenate([known.positions, positions]), np.concatenate([known.energies, energies])
+    return identify(landscape.symmetry, *both, size) < size
+
+
+def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write a landscape to an `.npz` file, whole or not at all.
+
+    Args:
+        path: the file to write or replace; its folder must exist.
+        landscape: what to write; `meta` must be JSON.
+        extra: more arrays to keep in the same file, found again by `load_extra`.
+    """
+    path = Path(path)
+    arrays = {
+        "schema_version": np.asarray(SCHEMA_VERSION),
+        "attempted": landscape.attempted,
+        "symmetry/dim": np.asarray(landscape.symmetry.dim),
+        "symmetry/odd": np.asarray(landscape.symmetry.odd),
+        "meta": np.asarray(json.dumps(dict(landscape.meta))),
+    }
+    for i, layer in enumerate(landscape.symmetry.layers):
+        arrays |= {f"symmetry/{i}/{name}": field for name, field in layer._asdict().items()}
+    for group in ("minima", "transition_states"):
+        arrays |= {f"{group}/{name}": field for name, field in getattr(landscape, group)._asdict().items()}
+    arrays |= {f"extra/{name}": field for name, field in (extra or {}).items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> Landscape:
+    """Read a landscape written by `save`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        LandscapeFileError: if the file is damaged, foreign, or of another schema version.
+    """
+    arrays = _read(path)
+    try:
+        num_layers = len({name.split("/")[1] for name in arrays if name.startswith("symmetry/") and name.count("/") == 2})
+        layers = tuple(
+            HiddenLayer(*(arrays[f"symmetry/{i}/{name}"] for name in HiddenLayer._fields)) for i in range(num_layers)
+        )
+        return Landscape(
+            Minima(*(arrays[f"minima/{name}"] for name in Minima._fields)),
+            TransitionStates(*(arrays[f"transition_states/{name}"] for name in TransitionStates._fields)),
+            arrays["attempted"],
+            Symmetry(layers, dim=int(arrays["symmetry/dim"]), odd=bool(arrays["symmetry/odd"])),
+            json.loads(str(arrays["meta"])),
+        )
+    except KeyError as error:
+        raise LandscapeFileError(f"{path} is no whole landscape: {error} is missing") from error
+
+
+def load_extra(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the `extra` arrays of a file written by `save`; raises what `load` raises."""
+    return {name.removeprefix("extra/"): array for name, array in _read(path).items() if name.startswith("extra/")}
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise LandscapeFileError(f"{path} is damaged or no landscape file: {error}") from error
+    version = arrays.get("schema_version")
+    if version is None or int(version) != SCHEMA_VERSION:
+        raise LandscapeFileError(f"{path} has landscape schema {version}, this library reads {SCHEMA_VERSION}")
+    return arrays

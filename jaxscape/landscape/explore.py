@@ -1,0 +1,403 @@
+"""The host loop that fills a database: hop, choose, connect, insert, hand over for a checkpoint, again.
+
+A round is a pure function of the exploration so far: its randomness is the key folded with the number of the round, so
+that an exploration stopped anywhere and resumed from its last round ends at the same landscape.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from scipy.spatial.distance import cdist
+
+from jaxscape.landscape import database
+from jaxscape.landscape.database import Landscape, Minima, TransitionStates
+from jaxscape.objective import Objective
+from jaxscape.search import basin_hopping, newton
+from jaxscape.search import eigenvector_following as following
+from jaxscape.search.basin_hopping import HoppingConfig, HoppingState
+from jaxscape.search.eigenvector_following import FollowingConfig, PushOffConfig, TransitionState
+from jaxscape.search.interpolation import highest_points
+from jaxscape.search.newton import Polished
+from jaxscape.search.points import Status
+from jaxscape.search.quench import quench
+from jaxscape.symmetry import Symmetry, align, fingerprint
+
+# Curvature below this fraction of the largest counts as zero, neither up nor down.
+_ZERO_CURVATURE = 1e-10
+_STEPS_OFF = 4  # times to step off a saddle that a descent ended on
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """Settings of an exploration.
+
+    `num_minima`: hopping stops at this many; `patience`: rounds without a new point before the landscape counts as
+    explored; `hopping_steps`: gradients per walker and round; `num_searches`: transition-state searches per round; then
+    the settings of the searches.
+    """
+
+    num_minima: int = 1000
+    patience: int = 5
+    hopping_steps: int = 1000
+    num_searches: int = 32
+    hopping: HoppingConfig = field(default_factory=HoppingConfig)
+    following: FollowingConfig = field(default_factory=FollowingConfig)
+    push_off: PushOffConfig = field(default_factory=PushOffConfig)
+
+
+class Exploration(NamedTuple):
+    """Where an exploration stands: `landscape`, the `walkers`, the `round` to do next, and `idle`: how many rounds in
+    a row found nothing new."""
+
+    landscape: Landscape
+    walkers: HoppingState
+    round: int
+    idle: int
+
+
+def start(
+    objective: Objective,
+    symmetry: Symmetry,
+    starts: Float[Array, "B P"],
+    key: PRNGKeyArray,
+    config: ExploreConfig = ExploreConfig(),  # noqa: B008  (frozen)
+    *,
+    landscape: Landscape | None = None,
+) -> Exploration:
+    """Set out on an exploration, with one walker from each row of `starts`; see `explore`."""
+    if not symmetry.dim == objective.dim == starts.shape[-1]:
+        raise ValueError(
+            f"objective, symmetry and starts must have one dimension, got {objective.dim}, {symmetry.dim} and "
+            f"{starts.shape[-1]}"
+        )
+    if starts.dtype != jnp.float64:
+        raise ValueError(
+            f"exploring needs float64 to tell stationary points apart, got {starts.dtype}: call "
+            'jax.config.update("jax_enable_x64", True) before making the objective and the starts'
+        )
+    walkers = basin_hopping.init(jax.random.fold_in(key, 0), starts, config.hopping)
+    return Exploration(database.empty(symmetry) if landscape is None else landscape, walkers, round=1, idle=0)
+
+
+def explore(
+    objective: Objective,
+    symmetry: Symmetry,
+    starts: Float[Array, "B P"],
+    key: PRNGKeyArray,
+    config: ExploreConfig = ExploreConfig(),  # noqa: B008  (frozen)
+    *,
+    budget: int = 50,
+    landscape: Landscape | None = None,
+    on_round: Callable[[Exploration], None] | None = None,
+) -> Landscape:
+    """Explore a landscape: find minima and transition states and store which joins which.
+
+    Args:
+        objective: the landscape, in float64.
+        symmetry: what makes two points the same; `Symmetry((), dim)` for nothing.
+        starts: where the basin-hopping walkers set out, one per row.
+        key: a JAX random key; the same key gives the same landscape.
+        config: settings.
+        budget: largest number of rounds.
+        landscape: what is known already, to add to.
+        on_round: called with the exploration after each round, for progress and checkpoints.
+
+    Returns:
+        The database. Each minimum has no negative Hessian eigenvalue, each transition state exactly one, and two
+        minima below it.
+
+    Raises:
+        ValueError: if the dimensions do not agree or the dtype is not float64.
+    """
+    exploration = start(objective, symmetry, starts, key, config, landscape=landscape)
+    while not finished(exploration, config, budget=budget):
+        exploration = advance(objective, exploration, key, config)
+        if on_round is not None:
+            on_round(exploration)
+    return exploration.landscape
+
+
+def finished(exploration: Exploration, config: ExploreConfig, *, budget: int) -> bool:
+    """Say whether the budget is spent, the landscape is explored, or enough minima are known and connected."""
+    minima = exploration.landscape.minima
+    if exploration.round > budget or exploration.idle >= config.patience:
+        return True
+    return len(minima.energies) >= config.num_minima and database.components(exploration.landscape).max() == 0
+
+
+def advance(
+    objective: Objective,
+    exploration: Exploration,
+    key: PRNGKeyArray,
+    config: ExploreConfig = ExploreConfig(),  # noqa: B008  (frozen)
+) -> Exploration:
+    """Do one round: hop (while minima are wanted), then search transition states and descend from them."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
+    landscape, walkers = exploration.landscape, exploration.walkers
+    before = _num_points(landscape)
+    if len(landscape.minima.energies) < config.num_minima:
+        landscape, walkers = _hop(objective, landscape, walkers, config)
+    if len(landscape.minima.energies):
+        landscape = _connect(objective, landscape, np.asarray(walkers.step_size), rng, config)
+    idle = exploration.idle + 1 if _num_points(landscape) == before else 0
+    return Exploration(landscape, walkers, exploration.round + 1, idle)
+
+
+def checkpoint(exploration: Exploration) -> dict[str, np.ndarray]:
+    """Return the part of an exploration that is not its landscape as plain arrays, for `database.save(extra=...)`."""
+    walkers = exploration.walkers._replace(key=jax.random.key_data(exploration.walkers.key))
+    arrays = {f"walkers/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(walkers))}
+    return arrays | {"round": np.asarray(exploration.round), "idle": np.asarray(exploration.idle)}
+
+
+def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarray]) -> Exploration:
+    """Rebuild an exploration from a checkpoint.
+
+    Args:
+        fresh: what `start` returns for the same objective, starts and settings: it gives the shapes.
+        landscape: the landscape of the checkpoint.
+        arrays: what `checkpoint` returned.
+
+    Raises:
+        ValueError: if the checkpoint does not fit the settings.
+    """
+    template = fresh.walkers._replace(key=jax.random.key_data(fresh.walkers.key))
+    leaves, structure = jax.tree.flatten(template)
+    saved = [arrays.get(f"walkers/{i}") for i in range(len(leaves))]
+    if any(new is None or new.shape != old.shape or new.dtype != old.dtype for new, old in zip(saved, leaves, strict=True)):
+        raise ValueError("the checkpoint holds walkers of another shape: it was made with other settings")
+    walkers = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved])
+    walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key))
+    return Exploration(landscape, walkers, int(arrays["round"]), int(arrays["idle"]))
+
+
+def _num_points(landscape: Landscape) -> tuple[int, int]:
+    return len(landscape.minima.energies), len(landscape.transition_states.energies)
+
+
+def _count_statuses(landscape: Landscape, search: str, statuses: Int[np.ndarray, " n"]) -> Landscape:
+    """Add the outcomes of a batch of searches to the record in `meta`: nothing is thrown away silently."""
+    record = {kind: dict(counts) for kind, counts in landscape.meta.get("outcomes", {}).items()}
+    counts = record.setdefault(search, {})
+    for status, number in zip(*np.unique(statuses, return_counts=True), strict=True):
+        name = Status(status).name
+        counts[name] = counts.get(name, 0) + int(number)
+    return landscape._replace(meta={**landscape.meta, "outcomes": record})
+
+
+def _padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
+    """Call a compiled `run(*rows, count=)` on batches of one shape, so that it is compiled once; NumPy out."""
+    n = len(jax.tree.leaves(rows)[0])
+    results = []
+    for first in range(0, n, batch):
+        count = min(batch, n - first)
+        index = np.minimum(np.arange(first, first + batch), n - 1)
+        result = run(*jax.tree.map(lambda leaf: jnp.asarray(leaf[index]), rows), count=count)  # noqa: B023
+        results.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], result))  # noqa: B023
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
+
+
+def _take(tree: Any, index: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _num_lanes(objective: Objective) -> int:
+    """Lanes for dense Hessians: a small one does not fill the machine, a large one fills the memory."""
+    return max(1, 128 // objective.dim)
+
+
+def _negative(eigenvalues: Float[np.ndarray, "n P"]) -> Bool[np.ndarray, "n P"]:
+    return eigenvalues < -_ZERO_CURVATURE * np.abs(eigenvalues).max(axis=1, keepdims=True)
+
+
+def _polish(objective: Objective, positions: np.ndarray, index: int, config: ExploreConfig) -> Polished:
+    run = functools.partial(newton.polish, index=index, num_lanes=_num_lanes(objective))
+    polished: Polished = _padded(functools.partial(run, objective), 2 * config.num_searches, positions)
+    return polished
+
+
+def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -> Polished:
+    """Polish the ends of descents to certified minima; where one is a saddle, step off along it and descend again.
+
+    A descent from a symmetric point stays in its symmetric subspace and can end on a saddle. The two ways off it lead
+    to copies of the same minimum, so either will do. A row that is no minimum after all has a status that says so.
+    """
+    polished = _polish(objective, positions, 0, config)
+    for _ in range(_STEPS_OFF):
+        saddles = np.flatnonzero(_negative(polished.eigenvalues)[:, 0])
+        if saddles.size == 0:
+            return polished
+        kick = 10 * float(config.push_off.displacement)
+        starts = polished.point.position[saddles] + kick * polished.eigenvector[saddles]
+        ends = _padded(functools.partial(quench, objective, config=config.push_off.descent), 2 * config.num_searches, starts)
+        again = _polish(objective, ends.position, 0, config)
+        for old, new in zip(jax.tree.leaves(polished), jax.tree.leaves(again), strict=True):
+            old[saddles] = new
+    polished.point.status[_negative(polished.eigenvalues)[:, 0]] = Status.STALLED
+    return polished
+
+
+def _as_minima(polished: Polished) -> Minima:
+    ones = np.ones(len(polished.point.energy), int)
+    eigenvalues, eigenvectors = polished.eigenvalues[:, 0], polished.eigenvector
+    return Minima(polished.point.position, polished.point.energy, eigenvalues, eigenvectors, ones, 0 * ones)
+
+
+def _insert_ends(
+    objective: Objective, landscape: Landscape, positions: np.ndarray, energies: np.ndarray, config: ExploreConfig
+) -> tuple[Landscape, Int[np.ndarray, " n"]]:
+    """Insert converged ends of descents; return the id of each, -1 where it turned out to be no minimum.
+
+    Ends at known minima are counted as visits and not polished again; ends at the same new one are polished once.
+    """
+    known = landscape.minima
+    size = len(known.energies)
+    both = np.concatenate([known.positions, positions]), np.concatenate([known.energies, energies])
+    same_as = database.identify(landscape.symmetry, *both, size)
+    visited = same_as[same_as < size]
+    np.add.at(visits := known.visits.copy(), visited, 1)
+    landscape = landscape._replace(minima=known._replace(visits=visits))
+    new, counts = np.unique(same_as[same_as >= size], return_counts=True)
+    ids = np.append(np.arange(size), np.full(len(positions), -1))
+    if new.size:
+        settled = _settle(objective, positions[new - size], config)
+        landscape = _count_statuses(landscape, "minima", settled.point.status)
+        good = settled.point.status == Status.CONVERGED
+        minima = _as_minima(_take(settled, good))
+        landscape, new_ids = database.insert_minima(landscape, minima._replace(visits=counts[good]))
+        ids[new[good]] = new_ids
+    return landscape, ids[same_as]
+
+
+def _hop(
+    objective: Objective, landscape: Landscape, walkers: HoppingState, config: ExploreConfig
+) -> tuple[Landscape, HoppingState]:
+    # A quench takes at least two gradients, so this buffer cannot overflow.
+    capacity = walkers.energy.shape[0] * (config.hopping_steps // 8 + 2)
+    walkers, buffer = basin_hopping.run(
+        objective, walkers, config.hopping, num_steps=config.hopping_steps, capacity=capacity
+    )
+    points = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(buffer.count)], buffer.points)
+    landscape = _count_statuses(landscape, "hops", points.status)
+    points = _take(points, points.status == Status.CONVERGED)
+    if len(points.energy):
+        landscape, _ = _insert_ends(objective, landscape, points.position, points.energy, config)
+    return landscape, walkers
+
+
+def _connect(
+    objective: Objective, landscape: Landscape, step_sizes: np.ndarray, rng: np.random.Generator, config: ExploreConfig
+) -> Landscape:
+    """Search transition states, half of the searches between minima and half out from single ones."""
+    pairs = choose_pairs(landscape, config.num_searches // 2)
+    landscape, starts, vectors = _between(objective, landscape, pairs)
+    outward = _outward(landscape, config.num_searches - len(pairs), step_sizes, rng)
+    landscape, more_starts, more_vectors = outward
+    starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
+    run = functools.partial(following.search, objective, config=config.following)
+    found: TransitionState = _padded(run, config.num_searches, starts, vectors)
+    landscape = _count_statuses(landscape, "saddle searches", found.point.status)
+    found = _take(found, found.point.status == Status.CONVERGED)
+    if len(found.point.energy) == 0:
+        return landscape
+    polished = _polish(objective, found.point.position, 1, config)
+    index = _negative(polished.eigenvalues).sum(axis=1)
+    polished = _take(polished, (polished.point.status == Status.CONVERGED) & (index == 1))
+    return _insert_saddles(objective, landscape, polished, config)
+
+
+def choose_pairs(landscape: Landscape, number: int) -> Int[np.ndarray, "n 2"]:
+    """Choose pairs of minima to search between: not tried yet, of different components first, then the nearest."""
+    size = len(landscape.minima.energies)
+    first, second = np.triu_indices(size, 1)
+    tried = np.isin(first * size + second, landscape.attempted @ [size, 1])
+    first, second = first[~tried], second[~tried]
+    component = database.components(landscape)
+    marks = fingerprint(landscape.symmetry, landscape.minima.positions)
+    apart = cdist(marks, marks)[first, second]
+    order = np.lexsort((apart, component[first] == component[second]))[:number]
+    return np.stack([first[order], second[order]], axis=1)
+
+
+def _between(
+    objective: Objective, landscape: Landscape, pairs: Int[np.ndarray, "n 2"]
+) -> tuple[Landscape, np.ndarray, np.ndarray]:
+    """Start from the highest point of the line between the first minimum and the nearest copy of the second."""
+    positions = landscape.minima.positions
+    if len(pairs) == 0:
+        return landscape, positions[:0], positions[:0]
+    starts = positions[pairs[:, 0]]
+    ends = np.concatenate([align(landscape.symmetry, positions[i], positions[[j]])[0] for i, j in pairs])
+
+    def run(starts: Array, ends: Array, count: int) -> tuple[Array, Array]:
+        return highest_points(objective, starts, ends)
+
+    highest, along = _padded(run, max(len(pairs), 1), starts, ends)
+    return database.add_attempted(landscape, pairs), highest, along
+
+
+def _outward(
+    landscape: Landscape, number: int, step_sizes: np.ndarray, rng: np.random.Generator
+) -> tuple[Landscape, np.ndarray, np.ndarray]:
+    """Start from outside the minima searched least: along the softest mode to both sides, then in random directions.
+
+    The distance follows the hops of the walkers, which have adapted to leave the basins.
+    """
+    minima = landscape.minima
+    searches = minima.searches.copy()
+    chosen = np.empty(number, int)
+    starts, vectors = np.empty((number, landscape.symmetry.dim)), np.empty((number, landscape.symmetry.dim))
+    for row in range(number):
+        chosen[row] = i = int(searches.argmin())
+        size = rng.choice(step_sizes) * rng.uniform(0.1, 1)
+        if searches[i] < 2:
+            vectors[row] = minima.eigenvectors[i] * (-1) ** searches[i]
+            starts[row] = minima.positions[i] + size * vectors[row]
+        else:
+            vectors[row] = rng.uniform(-1, 1, landscape.symmetry.dim)
+            starts[row] = minima.positions[i] + size * vectors[row]
+        searches[i] += 1
+    return landscape._replace(minima=minima._replace(searches=searches)), starts, vectors
+
+
+def _insert_saddles(
+    objective: Objective, landscape: Landscape, polished: Polished, config: ExploreConfig
+) -> Landscape:
+    """Insert certified saddles; descend only from those that are new."""
+    known = landscape.transition_states
+    size = len(known.energies)
+    positions, energies = polished.point.position, polished.point.energy
+    both = np.concatenate([known.positions, positions]), np.concatenate([known.energies, energies])
+    same_as = database.identify(landscape.symmetry, *both, size)
+    np.add.at(visits := known.visits.copy(), same_as[same_as < size], 1)
+    landscape = landscape._replace(transition_states=known._replace(visits=visits))
+    new, counts = np.unique(same_as[same_as >= size], return_counts=True)
+    if new.size == 0:
+        return landscape
+    polished = _take(polished, new - size)
+    saddles = TransitionState(polished.point, polished.eigenvalues[:, 0], polished.eigenvector)
+    run = functools.partial(following.push_off, objective, config=config.push_off)
+    connections = _padded(run, config.num_searches, saddles)
+    statuses = np.maximum(connections.minus.status, connections.plus.status)
+    landscape = _count_statuses(landscape, "push-offs", statuses)
+    good = statuses == Status.CONVERGED
+    connections, counts = _take(connections, good), counts[good]
+    if counts.size == 0:
+        return landscape
+    ends = np.concatenate([connections.minus.position, connections.plus.position])
+    end_energies = np.concatenate([connections.minus.energy, connections.plus.energy])
+    landscape, ids = _insert_ends(objective, landscape, ends, end_energies, config)
+    pairs = ids.reshape(2, -1).T
+    point = connections.transition.point
+    below = np.all(pairs >= 0, axis=1)
+    below[below] &= np.all(landscape.minima.energies[pairs[below]] < point.energy[below, None], axis=1)
+    states = TransitionStates(
+        point.position, point.energy, connections.transition.eigenvalue, connections.transition.eigenvector, pairs, counts
+    )
+    return database.insert_transition_states(landscape, _take(states, below))[0]

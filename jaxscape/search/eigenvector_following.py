@@ -1,0 +1,248 @@
+"""Hybrid eigenvector-following to index-1 saddles, and the push-off from a saddle to its two minima.
+
+Munro & Wales, Phys. Rev. B 59, 3969 (1999): climb along the lowest Hessian eigenvector, which needs no Hessian but only
+products with it, and minimise by L-BFGS in the space orthogonal to it. One step of a lane is one gradient and a fixed
+number of Hessian-vector products.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxscape.objective import Objective, linear_hvp, value, value_and_grad
+from jaxscape.search import eigenpair, lanes, lbfgs
+from jaxscape.search.lbfgs import History, LbfgsConfig
+from jaxscape.search.points import StationaryPoint, Status, rms
+
+_HISTORY = 8
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FollowingConfig:
+    """Settings of the saddle search.
+
+    `tolerance`: RMS gradient to stop at (finish with `newton.polish`); `max_uphill`: longest step along the eigenvector;
+    `max_step`: longest step orthogonal to it; `max_steps`: steps per search; `patience`: steps in a row with no negative
+    curvature before giving up; `num_lanczos` (static): Hessian-vector products per step.
+    """
+
+    tolerance: Float[Array, ""] | float = 1e-6
+    max_uphill: Float[Array, ""] | float = 0.3
+    max_step: Float[Array, ""] | float = 0.3
+    max_steps: Int[Array, ""] | int = 400
+    patience: Int[Array, ""] | int = 30
+    num_lanczos: int = field(default=6, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PushOffConfig:
+    """Settings of the push-off: the `displacement` along the eigenvector, and of the two descents."""
+
+    displacement: Float[Array, ""] | float = 0.02
+    descent: LbfgsConfig = LbfgsConfig(max_step=0.1)  # noqa: RUF009  (frozen)
+
+
+class TransitionState(NamedTuple):
+    """A saddle: `point`, its lowest Hessian `eigenvalue ()` and unit `eigenvector (P,)`."""
+
+    point: StationaryPoint
+    eigenvalue: Float[Array, "*batch"]
+    eigenvector: Float[Array, "*batch P"]
+
+
+class Connection(NamedTuple):
+    """A transition state and where the two descents from it end: `transition`, `minus`, `plus`."""
+
+    transition: TransitionState
+    minus: StationaryPoint
+    plus: StationaryPoint
+
+
+class FollowingState(NamedTuple):
+    """One lane of a saddle search.
+
+    `position (P,)`, `energy ()`, `gradient (P,)`; `curvature ()` and `vector (P,)`: the lowest eigenpair there;
+    `step (P,)`: the step to take next; `history`: curvature pairs of the orthogonal space; `num_positive ()`: steps in a
+    row without negative curvature; `num_steps ()`; `status ()`.
+    """
+
+    position: Float[Array, " P"]
+    energy: Float[Array, ""]
+    gradient: Float[Array, " P"]
+    curvature: Float[Array, ""]
+    vector: Float[Array, " P"]
+    step: Float[Array, " P"]
+    history: History
+    num_positive: Int[Array, ""]
+    num_steps: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+def _reject(vector: Array, normal: Array) -> Array:
+    """Return the part of `vector` orthogonal to the unit vector `normal`."""
+    return vector - jnp.vdot(normal, vector) * normal
+
+
+def _uphill(slope: Array, curvature: Array, max_uphill: Array | float) -> Array:
+    """Return the step along the lowest eigenvector (Wales 1994): Newton-like near the saddle, full length far away."""
+    sign = jnp.where(slope < 0, -1, 1)
+    negative = curvature < 0
+    safe = jnp.where(negative, curvature, -1)
+    newton = 2 * slope / (jnp.abs(safe) * (1 + jnp.sqrt(1 + (2 * slope / safe) ** 2)))
+    return jnp.where(negative, jnp.clip(newton, -max_uphill, max_uphill), sign * max_uphill)
+
+
+def init(start: Float[Array, " P"], vector: Float[Array, " P"]) -> FollowingState:
+    """Set out from `start` with a guess of the eigenvector; the first step evaluates it."""
+    zero = jnp.zeros((), start.dtype)
+    return FollowingState(
+        position=start,
+        energy=zero,
+        gradient=jnp.zeros_like(start),
+        curvature=zero,
+        vector=vector,
+        step=jnp.zeros_like(start),
+        history=lbfgs.empty_history(start, _HISTORY),
+        num_positive=jnp.asarray(0),
+        num_steps=jnp.asarray(0),
+        status=jnp.asarray(Status.RUNNING.value),
+    )
+
+
+def step(objective: Objective, state: FollowingState, config: FollowingConfig) -> FollowingState:
+    """Take the step, follow the eigenvector to the new position, and choose the next step."""
+    position = state.position + state.step
+    energy, gradient = value_and_grad(objective, position)
+    curvature, vector, _ = eigenpair.lowest(linear_hvp(objective, position), state.vector, num_steps=config.num_lanczos)
+    finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(vector))
+    across = _reject(gradient, vector)
+    moved, change = _reject(state.step, vector), across - _reject(state.gradient, vector)
+    history = lanes.where(finite, lbfgs.remember(state.history, moved, change), state.history)
+    sideways = lbfgs.cap(_reject(lbfgs.direction(history, across), vector), config.max_step)
+    uphill = _uphill(jnp.vdot(gradient, vector), curvature, config.max_uphill) * vector
+    num_steps = state.num_steps + 1
+    num_positive = jnp.where(curvature < 0, 0, state.num_positive + 1)
+    conditions = [
+        ~finite,
+        (rms(gradient) <= config.tolerance) & (curvature < 0),
+        num_positive >= config.patience,
+        num_steps >= config.max_steps,
+    ]
+    values = [Status.NONFINITE, Status.CONVERGED, Status.LOST_NEGATIVE_CURVATURE, Status.MAX_EVALUATIONS]
+    return FollowingState(
+        position=position,
+        energy=energy,
+        gradient=gradient,
+        curvature=curvature,
+        vector=vector,
+        step=sideways + uphill,
+        history=history,
+        num_positive=num_positive,
+        num_steps=num_steps,
+        status=jnp.select(conditions, [jnp.asarray(value.value) for value in values], Status.RUNNING.value),
+    )
+
+
+def kernel(objective: Objective, config: FollowingConfig) -> lanes.Kernel:
+    """Return the saddle search as a kernel for `lanes.run`: jobs are `(start (P,), vector (P,))`."""
+
+    def result(state: FollowingState) -> TransitionState:
+        evaluations = state.num_steps * (1 + 2 * config.num_lanczos)
+        point = StationaryPoint(state.position, state.energy, rms(state.gradient), evaluations, state.status)
+        return TransitionState(point, state.curvature, state.vector)
+
+    return lanes.Kernel(
+        init=lambda job: init(*job),
+        step=lambda state: step(objective, state, config),
+        done=lambda state: state.status != Status.RUNNING,
+        result=result,
+    )
+
+
+@functools.partial(jax.jit, static_argnames="num_lanes")
+def search(
+    objective: Objective,
+    starts: Float[Array, "n P"],
+    vectors: Float[Array, "n P"],
+    config: FollowingConfig = FollowingConfig(),  # noqa: B008  (frozen)
+    *,
+    num_lanes: int = 32,
+    count: Int[Array, ""] | int | None = None,
+) -> TransitionState:
+    """Search for index-1 saddles from many starts at once.
+
+    Args:
+        objective: the landscape.
+        starts: one start per row; from a minimum itself the search climbs the wall of the bowl, so start outside.
+        vectors: a first guess of the direction to climb, one per row, not zero.
+        config: settings.
+        num_lanes: searches in work at once; the result does not depend on it.
+        count: run only this many of the rows, from the first.
+
+    Returns:
+        One transition state per start, in the same order. CONVERGED says that the gradient is small and the curvature
+        along `eigenvector` negative; `newton.polish(..., index=1)` finishes the point and certifies its index.
+
+    Raises:
+        ValueError: if the shapes of `starts` and `vectors` differ or do not fit the objective.
+    """
+    if starts.ndim != 2 or starts.shape[1] != objective.dim or starts.shape != vectors.shape:
+        raise ValueError(f"starts and vectors must both be (n, {objective.dim}), got {starts.shape} and {vectors.shape}")
+    return lanes.run(kernel(objective, config), (starts, vectors), num_lanes=num_lanes, count=count)
+
+
+@functools.partial(jax.jit, static_argnames="num_lanes")
+def push_off(
+    objective: Objective,
+    transition_states: TransitionState,
+    config: PushOffConfig = PushOffConfig(),  # noqa: B008  (frozen)
+    *,
+    num_lanes: int = 32,
+    count: Int[Array, ""] | int | None = None,
+) -> Connection:
+    """Descend from each transition state on both sides.
+
+    Args:
+        objective: the landscape.
+        transition_states: polished saddles, a batch of `n`.
+        config: settings.
+        num_lanes: descents in work at once.
+        count: take only this many of the transition states, from the first.
+
+    Returns:
+        For each the two end points. The status of an end is PUSHOFF_FAILED where no displacement lowers the energy, or
+        the descent does not end below the transition state.
+    """
+    positions, vectors = transition_states.point.position, transition_states.eigenvector
+    evaluate = functools.partial(value_and_grad, objective)
+
+    def start(position: Array, vector: Array, energy: Array, sign: Array) -> Array:
+        # The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
+        sizes = config.displacement * 2.0 ** jnp.array([0, -1, 1, -2, 2, -3, 3, -4])
+        trials = position + sign * sizes.astype(position.dtype)[:, None] * vector
+        lower = jax.vmap(functools.partial(value, objective))(trials) < energy
+        return jnp.where(jnp.any(lower), trials[jnp.argmax(lower)], jnp.nan)
+
+    def side(sign: float) -> Float[Array, "n P"]:
+        return jax.vmap(start, in_axes=(0, 0, 0, None))(positions, vectors, transition_states.point.energy, sign)
+
+    n = positions.shape[0]
+    starts = jnp.stack([side(-1.0), side(1.0)], axis=1).reshape(2 * n, -1)
+    twice = None if count is None else 2 * count
+    ends = lanes.run(lbfgs.kernel(evaluate, config.descent), starts, num_lanes=num_lanes, count=twice)
+    energies = jnp.repeat(transition_states.point.energy, 2)
+    converged = (ends.status == Status.CONVERGED) & (ends.energy < energies)
+    ends = ends._replace(status=jnp.where(converged, Status.CONVERGED.value, Status.PUSHOFF_FAILED.value))
+    minus, plus = (jax.tree.map(operator, ends) for operator in (_every_other(0), _every_other(1)))
+    return Connection(transition_states, minus, plus)
+
+
+def _every_other(first: int) -> Callable[[Array], Array]:
+    return lambda leaf: leaf[first::2]

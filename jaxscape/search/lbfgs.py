@@ -1,0 +1,192 @@
+"""L-BFGS as one fixed step: one value and gradient, no line search.
+
+After the minimiser of OPTIM and GMIN (Wales, *Energy Landscapes*, 2003, section 6.1; Liu & Nocedal 1989): the step is
+capped in norm, a step that raises the energy is shortened and tried again, which makes a rejected trial one more step
+of the lane instead of an inner loop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxscape.search.lanes import Kernel, where
+from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
+
+ValueAndGrad = Callable[[Float[Array, " P"]], tuple[Float[Array, ""], Float[Array, " P"]]]
+
+_FORGET_AFTER = 5  # rejections in a row before the history is dropped
+_STALL_AFTER = 20  # rejections in a row before the lane gives up
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LbfgsConfig:
+    """Settings of the minimiser.
+
+    `tolerance`: RMS gradient to stop at (default by dtype: 1e-9 in float64, 1e-5 in float32); `max_step`: longest step,
+    in units of the parameters; `max_evaluations`: gradients per job; `history`: pairs kept (static).
+    """
+
+    tolerance: Float[Array, ""] | float | None = None
+    max_step: Float[Array, ""] | float = 1.0
+    max_evaluations: Int[Array, ""] | int = 5000
+    history: int = field(default=10, metadata={"static": True})
+
+
+class History(NamedTuple):
+    """The last `m` curvature pairs, newest first; empty slots are zero.
+
+    `displacements (m, P)`, `gradient_changes (m, P)`, `inverse_overlaps (m,)` (1 / their inner products).
+    """
+
+    displacements: Float[Array, "m P"]
+    gradient_changes: Float[Array, "m P"]
+    inverse_overlaps: Float[Array, " m"]
+
+
+class LbfgsState(NamedTuple):
+    """One lane of minimisation.
+
+    `position (P,)`, `energy ()`, `gradient (P,)`: the last accepted point; `step (P,)`: the trial to evaluate next,
+    relative to it; `history`; `num_rejections ()`: in a row; `num_evaluations ()`; `status ()`.
+    """
+
+    position: Float[Array, " P"]
+    energy: Float[Array, ""]
+    gradient: Float[Array, " P"]
+    step: Float[Array, " P"]
+    history: History
+    num_rejections: Int[Array, ""]
+    num_evaluations: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+def empty_history(x: Float[Array, " P"], size: int) -> History:
+    """Return a history of `size` empty slots for vectors like `x`."""
+    return History(jnp.zeros((size, *x.shape), x.dtype), jnp.zeros((size, *x.shape), x.dtype), jnp.zeros(size, x.dtype))
+
+
+def remember(history: History, displacement: Float[Array, " P"], change: Float[Array, " P"]) -> History:
+    """Put a curvature pair in front of the history.
+
+    Along a direction of negative curvature the change of the gradient is reversed, so that the approximate Hessian
+    stays positive definite with the size of the curvature right: the step goes downhill and stays long.
+    """
+    overlap = jnp.vdot(displacement, change)
+    change = jnp.where(overlap < 0, -change, change)
+    overlap = jnp.abs(overlap)
+    ok = overlap > jnp.finfo(change.dtype).eps * jnp.vdot(change, change)
+    inverse = 1 / jnp.where(ok, overlap, 1)
+    pushed = History(
+        jnp.concatenate([displacement[None], history.displacements[:-1]]),
+        jnp.concatenate([change[None], history.gradient_changes[:-1]]),
+        jnp.concatenate([inverse[None], history.inverse_overlaps[:-1]]),
+    )
+    return where(ok, pushed, history)
+
+
+def direction(history: History, gradient: Float[Array, " P"]) -> Float[Array, " P"]:
+    """Return minus the approximate inverse Hessian times the gradient (two-loop recursion, Nocedal 1980).
+
+    With an empty history: steepest descent of length min(|g|, 1) / 10, as nothing is known of the scale.
+    """
+    s, y, rho = history
+
+    def backward(q: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        s, y, rho = pair
+        alpha = rho * jnp.vdot(s, q)
+        return q - alpha * y, alpha
+
+    def forward(q: Array, pair: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+        s, y, rho, alpha = pair
+        return q + (alpha - rho * jnp.vdot(y, q)) * s, None
+
+    q, alphas = jax.lax.scan(backward, gradient, (s, y, rho))
+    square = jnp.vdot(y[0], y[0])
+    known = (rho[0] > 0) & (square > 0)
+    unknown_scale = 0.1 / jnp.maximum(jnp.linalg.norm(gradient), 1)
+    q = jnp.where(known, 1 / jnp.where(known, rho[0] * square, 1), unknown_scale) * q
+    q, _ = jax.lax.scan(forward, q, (s, y, rho, alphas), reverse=True)
+    return -q
+
+
+def cap(step: Float[Array, " P"], max_norm: Float[Array, ""] | float) -> Float[Array, " P"]:
+    """Shorten a step to at most `max_norm`."""
+    norm = jnp.linalg.norm(step)
+    return step * jnp.where(norm > max_norm, max_norm / jnp.where(norm > 0, norm, 1), 1)
+
+
+def init(x: Float[Array, " P"], config: LbfgsConfig) -> LbfgsState:
+    """Set out from `x`; the first step evaluates it, so that starting a lane costs nothing."""
+    return LbfgsState(
+        position=x,
+        energy=jnp.asarray(jnp.inf, x.dtype),
+        gradient=jnp.zeros_like(x),
+        step=jnp.zeros_like(x),
+        history=empty_history(x, config.history),
+        num_rejections=jnp.asarray(0),
+        num_evaluations=jnp.asarray(0),
+        status=jnp.asarray(Status.RUNNING.value),
+    )
+
+
+def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -> LbfgsState:
+    """Evaluate the trial point, accept or reject it, and set the next trial."""
+    energy, gradient = value_and_grad(state.position + state.step)
+    finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient))
+    # Near a minimum the energy is flat to the last bits: a rise that small is noise, the gradient still tells the way.
+    noise = 64 * jnp.finfo(energy.dtype).eps * jnp.maximum(jnp.abs(state.energy), 1)
+    accepted = finite & (energy <= state.energy + noise)
+    safe_gradient = jnp.where(accepted, gradient, state.gradient)
+    num_rejections = jnp.where(accepted, 0, state.num_rejections + 1)
+    history = where(
+        accepted, remember(state.history, state.step, safe_gradient - state.gradient), state.history
+    )
+    history = where(num_rejections == _FORGET_AFTER, empty_history(state.position, config.history), history)
+    next_step = cap(direction(history, safe_gradient), config.max_step)
+    # A rejected step is cut to the minimum of the parabola through what is known, within [1/10, 1/2].
+    slope = jnp.vdot(state.gradient, state.step)
+    bend = energy - state.energy - slope
+    curved = finite & (bend > 0)
+    ratio = jnp.where(curved, -slope / (2 * jnp.where(curved, bend, 1)), 0.1)
+    shortened = jnp.clip(ratio, 0.1, 0.5) * state.step
+    retry = ~accepted & (num_rejections != _FORGET_AFTER)
+    state = LbfgsState(
+        position=jnp.where(accepted, state.position + state.step, state.position),
+        energy=jnp.where(accepted, energy, state.energy),
+        gradient=safe_gradient,
+        step=jnp.where(retry, shortened, next_step),
+        history=history,
+        num_rejections=num_rejections,
+        num_evaluations=state.num_evaluations + 1,
+        status=state.status,
+    )
+    return state._replace(status=_status(state, finite, config))
+
+
+def _status(state: LbfgsState, finite: Array, config: LbfgsConfig) -> Int[Array, ""]:
+    converged = rms(state.gradient) <= tolerance(config.tolerance, state.position.dtype)
+    stalled = state.num_rejections >= _STALL_AFTER
+    stranded = ~finite & (stalled | (state.num_evaluations == 1))
+    conditions = [stranded, converged, stalled, state.num_evaluations >= config.max_evaluations]
+    values = [Status.NONFINITE, Status.CONVERGED, Status.STALLED, Status.MAX_EVALUATIONS]
+    return jnp.select(conditions, [jnp.asarray(value.value) for value in values], Status.RUNNING.value)
+
+
+def kernel(value_and_grad: ValueAndGrad, config: LbfgsConfig) -> Kernel:
+    """Return the minimiser as a kernel for `lanes.run`: jobs are starts `(P,)`, results are `StationaryPoint`s."""
+    return Kernel(
+        init=lambda x: init(x, config),
+        step=lambda state: step(value_and_grad, state, config),
+        done=lambda state: state.status != Status.RUNNING,
+        result=result,
+    )
+
+
+def result(state: LbfgsState) -> StationaryPoint:
+    """Return where a lane stands."""
+    return StationaryPoint(state.position, state.energy, rms(state.gradient), state.num_evaluations, state.status)

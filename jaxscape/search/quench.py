@@ -1,0 +1,47 @@
+"""The public batched minimiser."""
+
+import functools
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from jaxscape.objective import Objective, value_and_grad
+from jaxscape.search import lanes, lbfgs
+from jaxscape.search.lbfgs import LbfgsConfig
+from jaxscape.search.points import StationaryPoint
+
+
+@functools.partial(jax.jit, static_argnames="num_lanes")
+def quench(
+    objective: Objective,
+    starts: Float[Array, "n P"],
+    config: LbfgsConfig = LbfgsConfig(),  # noqa: B008  (frozen)
+    *,
+    num_lanes: int = 32,
+    count: Int[Array, ""] | int | None = None,
+) -> StationaryPoint:
+    """Minimise from many starts at once.
+
+    Args:
+        objective: what to minimise.
+        starts: one start per row.
+        config: settings of the minimiser.
+        num_lanes: minimisations in work at once; the result does not depend on it.
+        count: minimise only this many of the rows, from the first.
+
+    Returns:
+        One stationary point per start, in the same order, with a status each.
+
+    Raises:
+        ValueError: if `starts` is not a matrix with `objective.dim` columns.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxscape.objective import from_loss
+    >>> bowl = from_loss(lambda x, _: jnp.sum((x - 1.0) ** 2), jnp.zeros(3))
+    >>> quench(bowl, jnp.zeros((2, 3))).position.round(3).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+    if starts.ndim != 2 or starts.shape[1] != objective.dim:
+        raise ValueError(f"starts must have shape (n, {objective.dim}), got {starts.shape}")
+    kernel = lbfgs.kernel(functools.partial(value_and_grad, objective), config)
+    return lanes.run(kernel, starts, num_lanes=num_lanes, count=count)

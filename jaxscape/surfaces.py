@@ -1,0 +1,42 @@
+"""Functions with known stationary points: to try the library on, to test it, to measure it."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxscape import losses, models
+from jaxscape.objective import Objective, from_loss
+from jaxscape.symmetry import Symmetry
+
+_MUELLER_BROWN = np.array(
+    # height, a, b, c, x0, y0
+    [
+        [-200.0, -1.0, 0.0, -10.0, 1.0, 0.0],
+        [-100.0, -1.0, 0.0, -10.0, 0.0, 0.5],
+        [-170.0, -6.5, 11.0, -6.5, -0.5, 1.5],
+        [15.0, 0.7, 0.6, 0.7, -1.0, 1.0],
+    ]
+)
+
+
+def _mueller_brown(position: Float[Array, "2"], _: None) -> Float[Array, ""]:
+    height, a, b, c, x0, y0 = jnp.asarray(_MUELLER_BROWN, dtype=position.dtype).T
+    x, y = position[0] - x0, position[1] - y0
+    return jnp.sum(height * jnp.exp(a * x**2 + b * x * y + c * y**2))
+
+
+def mueller_brown() -> tuple[Objective, Symmetry]:
+    """Return the Mueller-Brown surface in two dimensions (Theor. Chim. Acta 53, 75, 1979): 3 minima, 2 saddles."""
+    return from_loss(_mueller_brown, jnp.zeros(2)), Symmetry((), dim=2)
+
+
+def xor(num_units: int = 2, l2: float = 1e-3) -> tuple[Objective, Symmetry]:
+    """Return the loss of a tanh network with one hidden layer on XOR, inputs -1 and 1.
+
+    With two units and `l2=1e-3` an exhaustive search gives, up to symmetry, 7 minima and 20 transition states.
+    """
+    sizes = (2, num_units, 1)
+    x = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    data = losses.Supervised(x, jnp.array([0.0, 1.0, 1.0, 0.0]), jnp.asarray(l2))
+    params = tuple(models.Layer(jnp.zeros(shape), jnp.zeros(shape[1])) for shape in zip(sizes, sizes[1:], strict=False))
+    return from_loss(losses.sigmoid_cross_entropy(models.mlp("tanh")), params, data), models.symmetry(sizes, "tanh")

@@ -1,0 +1,113 @@
+"""What leaves a network unchanged: permutations of hidden units and, for odd activations, sign flips.
+
+Host code (NumPy): two points that differ by such a move are permutational isomers, one point of the landscape.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+
+_MAX_SWEEPS = 50
+
+
+class HiddenLayer(NamedTuple):
+    """Where the weights of the units of one hidden layer stand in the flat vector.
+
+    `incoming (units, fan_in)`, `bias (units,)` and `outgoing (units, fan_out)` hold indices.
+    """
+
+    incoming: Int[np.ndarray, "units fan_in"]
+    bias: Int[np.ndarray, " units"]
+    outgoing: Int[np.ndarray, "units fan_out"]
+
+    @property
+    def units(self) -> Int[np.ndarray, "units width"]:
+        """All indices of each unit, one row per unit: what moves together."""
+        return np.concatenate([self.incoming, self.bias[:, None], self.outgoing], axis=1)
+
+
+class Symmetry(NamedTuple):
+    """The symmetry group of a model: the hidden layers whose units may be permuted.
+
+    `odd` says that the activation is odd, so that the sign of a unit (all its weights at once) is free as well.
+    `dim` is the length of the flat vector. No layers: no symmetry.
+    """
+
+    layers: tuple[HiddenLayer, ...]
+    dim: int
+    odd: bool = False
+
+
+def apply(
+    symmetry: Symmetry,
+    x: Float[np.ndarray, "*batch P"],
+    permutations: list[Int[np.ndarray, " units"]],
+    signs: list[Float[np.ndarray, " units"]],
+) -> Float[np.ndarray, "*batch P"]:
+    """Move points by one element of the group.
+
+    Args:
+        symmetry: the group.
+        x: points, the last axis of length `symmetry.dim`.
+        permutations: for each hidden layer, the old unit that each new unit comes from.
+        signs: for each hidden layer, +1 or -1 for each new unit.
+    """
+    moved = np.array(x)
+    for layer, permutation, sign in zip(symmetry.layers, permutations, signs, strict=True):
+        moved[..., layer.units] = moved[..., layer.units[permutation]] * sign[:, None]
+    return moved
+
+
+def align(
+    symmetry: Symmetry, reference: Float[np.ndarray, " P"], x: Float[np.ndarray, "M P"]
+) -> tuple[Float[np.ndarray, "M P"], Float[np.ndarray, " M"]]:
+    """Move each point to its permutational isomer nearest to the reference.
+
+    For one hidden layer the result is exact: the best sign of a pair of units is that of their inner product, which
+    leaves a linear assignment. For deeper networks the layers are aligned in turn until nothing changes (as in weight
+    matching, Ainsworth et al. 2022, arXiv:2209.04836), which can stop at a distance above the smallest.
+
+    Args:
+        symmetry: the group.
+        reference: the point to come close to.
+        x: the points to move.
+
+    Returns:
+        The moved copies and their Euclidean distances to the reference.
+    """
+    moved = np.array(x)
+    for row in moved:
+        for _ in range(_MAX_SWEEPS):
+            if not any([_align_layer(layer, symmetry.odd, reference, row) for layer in symmetry.layers]):
+                break
+            if len(symmetry.layers) == 1:
+                break
+    return moved, np.linalg.norm(moved - reference, axis=1)
+
+
+def _align_layer(layer: HiddenLayer, odd: bool, reference: np.ndarray, row: np.ndarray) -> bool:
+    """Align the units of one layer of `row` in place; say whether that brought it closer."""
+    units = row[layer.units]
+    overlap = reference[layer.units] @ units.T
+    gain = np.abs(overlap) if odd else overlap
+    new, old = linear_sum_assignment(gain, maximize=True)
+    if not gain[new, old].sum() > np.trace(overlap) + 1e-12 * np.abs(overlap).sum():
+        return False
+    signs = np.where(overlap[new, old] < 0, -1.0, 1.0) if odd else np.ones(len(new))
+    row[layer.units] = units[old] * signs[:, None]
+    return True
+
+
+def fingerprint(symmetry: Symmetry, x: Float[np.ndarray, "M P"]) -> Float[np.ndarray, "M F"]:
+    """Return numbers that no move of the group changes: sorted norms of the units, and the weights of no unit.
+
+    The distance between two fingerprints is at most sqrt(2) times the distance between the points up to symmetry
+    (a weight between two hidden layers counts in both), so that far fingerprints prove two points distinct.
+    """
+    free = np.setdiff1d(
+        np.arange(symmetry.dim), np.concatenate([np.empty(0, int), *(layer.units.ravel() for layer in symmetry.layers)])
+    )
+    norms = [np.sort(np.linalg.norm(x[:, layer.units], axis=2), axis=1) for layer in symmetry.layers]
+    return np.concatenate([*norms, x[:, free]], axis=1)
