@@ -38,7 +38,8 @@ class ExploreConfig:
     """Settings of an exploration.
 
     `num_minima`: hopping stops at this many; `patience`: rounds without a new point before the landscape counts as
-    explored; `hopping_steps`: gradients per walker and round; `num_searches`: transition-state searches per round; then
+    explored; `hopping_steps`: gradients per walker and round; `num_searches`: transition-state searches per round;
+    `num_lanes`: searches in work at once, few for the cache of a CPU, hundreds for a GPU, the same result with any; then
     the settings of the searches.
     """
 
@@ -46,6 +47,7 @@ class ExploreConfig:
     patience: int = 5
     hopping_steps: int = 1000
     num_searches: int = 32
+    num_lanes: int = 8
     hopping: HoppingConfig = field(default_factory=HoppingConfig)
     following: FollowingConfig = field(default_factory=FollowingConfig)
     push_off: PushOffConfig = field(default_factory=PushOffConfig)
@@ -136,15 +138,24 @@ def advance(
     exploration: Exploration,
     key: PRNGKeyArray,
     config: ExploreConfig = ExploreConfig(),  # noqa: B008  (frozen)
+    *,
+    on_phase: Callable[[str], None] = lambda phase: None,
 ) -> Exploration:
-    """Do one round: hop (while minima are wanted), then search transition states and descend from them."""
+    """Do one round: hop (while minima are wanted), then search transition states and descend from them.
+
+    `on_phase` is told what comes next, for progress.
+    """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
     landscape, walkers = exploration.landscape, exploration.walkers
     before = _num_points(landscape)
     if len(landscape.minima.energies) < config.num_minima:
+        on_phase("hopping between minima")
         landscape, walkers = _hop(objective, landscape, walkers, config)
     if len(landscape.minima.energies):
-        landscape = _connect(objective, landscape, np.asarray(walkers.step_size), rng, config)
+        on_phase("searching transition states")
+        saddles, landscape = _search_saddles(objective, landscape, np.asarray(walkers.step_size), rng, config)
+        on_phase("descending from transition states")
+        landscape = _insert_saddles(objective, landscape, saddles, config)
     idle = exploration.idle + 1 if _num_points(landscape) == before else 0
     return Exploration(landscape, walkers, exploration.round + 1, idle)
 
@@ -195,11 +206,16 @@ def _padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
     """Call a compiled `run(*rows, count=)` on batches of one shape, so that it is compiled once; NumPy out."""
     n = len(jax.tree.leaves(rows)[0])
     results = []
-    for first in range(0, n, batch):
+    for first in range(0, max(n, 1), batch):
         count = min(batch, n - first)
-        index = np.minimum(np.arange(first, first + batch), n - 1)
-        result = run(*jax.tree.map(lambda leaf: jnp.asarray(leaf[index]), rows), count=count)  # noqa: B023
-        results.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], result))  # noqa: B023
+
+        def padded(leaf: np.ndarray, first: int = first, count: int = count) -> Array:
+            filled = np.zeros((batch, *leaf.shape[1:]), leaf.dtype)
+            filled[:count] = leaf[first : first + count]
+            return jnp.asarray(filled)
+
+        result = run(*jax.tree.map(padded, rows), count=count)
+        results.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], result))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
 
 
@@ -207,18 +223,14 @@ def _take(tree: Any, index: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def _num_lanes(objective: Objective) -> int:
-    """Lanes for dense Hessians: a small one does not fill the machine, a large one fills the memory."""
-    return max(1, 128 // objective.dim)
-
-
 def _negative(eigenvalues: Float[np.ndarray, "n P"]) -> Bool[np.ndarray, "n P"]:
     return eigenvalues < -_ZERO_CURVATURE * np.abs(eigenvalues).max(axis=1, keepdims=True)
 
 
 def _polish(objective: Objective, positions: np.ndarray, index: int, config: ExploreConfig) -> Polished:
-    run = functools.partial(newton.polish, index=index, num_lanes=_num_lanes(objective))
-    polished: Polished = _padded(functools.partial(run, objective), 2 * config.num_searches, positions)
+    # A small dense Hessian does not fill the machine, a large one fills the memory.
+    run = functools.partial(newton.polish, objective, index=index, num_lanes=max(1, 128 // objective.dim))
+    polished: Polished = _padded(run, 2 * config.num_searches, positions)
     return polished
 
 
@@ -235,7 +247,8 @@ def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) 
             return polished
         kick = 10 * float(config.push_off.displacement)
         starts = polished.point.position[saddles] + kick * polished.eigenvector[saddles]
-        ends = _padded(functools.partial(quench, objective, config=config.push_off.descent), 2 * config.num_searches, starts)
+        run = functools.partial(quench, objective, config=config.push_off.descent, num_lanes=config.num_lanes)
+        ends = _padded(run, 2 * config.num_searches, starts)
         again = _polish(objective, ends.position, 0, config)
         for old, new in zip(jax.tree.leaves(polished), jax.tree.leaves(again), strict=True):
             old[saddles] = new
@@ -278,8 +291,8 @@ def _insert_ends(
 def _hop(
     objective: Objective, landscape: Landscape, walkers: HoppingState, config: ExploreConfig
 ) -> tuple[Landscape, HoppingState]:
-    # A quench takes at least two gradients, so this buffer cannot overflow.
-    capacity = walkers.energy.shape[0] * (config.hopping_steps // 8 + 2)
+    # A walker hands in at most one minimum every `refill_every` (8) steps, so this buffer cannot overflow.
+    capacity = walkers.energy.shape[0] * (config.hopping_steps // 8 + 1)
     walkers, buffer = basin_hopping.run(
         objective, walkers, config.hopping, num_steps=config.hopping_steps, capacity=capacity
     )
@@ -291,25 +304,25 @@ def _hop(
     return landscape, walkers
 
 
-def _connect(
+def _search_saddles(
     objective: Objective, landscape: Landscape, step_sizes: np.ndarray, rng: np.random.Generator, config: ExploreConfig
-) -> Landscape:
-    """Search transition states, half of the searches between minima and half out from single ones."""
-    pairs = choose_pairs(landscape, config.num_searches // 2)
-    landscape, starts, vectors = _between(objective, landscape, pairs)
-    outward = _outward(landscape, config.num_searches - len(pairs), step_sizes, rng)
-    landscape, more_starts, more_vectors = outward
+) -> tuple[Polished, Landscape]:
+    """Search transition states and certify them: half of the searches between minima and half out from single ones.
+
+    Once there are minima enough, connecting them comes first.
+    """
+    enough = len(landscape.minima.energies) >= config.num_minima
+    pairs = choose_pairs(landscape, config.num_searches if enough else config.num_searches // 2)
+    landscape, starts, vectors = _between(objective, landscape, pairs, config)
+    landscape, more_starts, more_vectors = _outward(landscape, config.num_searches - len(pairs), step_sizes, rng)
     starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
-    run = functools.partial(following.search, objective, config=config.following)
+    run = functools.partial(following.search, objective, config=config.following, num_lanes=config.num_lanes)
     found: TransitionState = _padded(run, config.num_searches, starts, vectors)
     landscape = _count_statuses(landscape, "saddle searches", found.point.status)
     found = _take(found, found.point.status == Status.CONVERGED)
-    if len(found.point.energy) == 0:
-        return landscape
     polished = _polish(objective, found.point.position, 1, config)
     index = _negative(polished.eigenvalues).sum(axis=1)
-    polished = _take(polished, (polished.point.status == Status.CONVERGED) & (index == 1))
-    return _insert_saddles(objective, landscape, polished, config)
+    return _take(polished, (polished.point.status == Status.CONVERGED) & (index == 1)), landscape
 
 
 def choose_pairs(landscape: Landscape, number: int) -> Int[np.ndarray, "n 2"]:
@@ -326,7 +339,7 @@ def choose_pairs(landscape: Landscape, number: int) -> Int[np.ndarray, "n 2"]:
 
 
 def _between(
-    objective: Objective, landscape: Landscape, pairs: Int[np.ndarray, "n 2"]
+    objective: Objective, landscape: Landscape, pairs: Int[np.ndarray, "n 2"], config: ExploreConfig
 ) -> tuple[Landscape, np.ndarray, np.ndarray]:
     """Start from the highest point of the line between the first minimum and the nearest copy of the second."""
     positions = landscape.minima.positions
@@ -338,7 +351,7 @@ def _between(
     def run(starts: Array, ends: Array, count: int) -> tuple[Array, Array]:
         return highest_points(objective, starts, ends)
 
-    highest, along = _padded(run, max(len(pairs), 1), starts, ends)
+    highest, along = _padded(run, config.num_searches, starts, ends)
     return database.add_attempted(landscape, pairs), highest, along
 
 
@@ -382,7 +395,7 @@ def _insert_saddles(
         return landscape
     polished = _take(polished, new - size)
     saddles = TransitionState(polished.point, polished.eigenvalues[:, 0], polished.eigenvector)
-    run = functools.partial(following.push_off, objective, config=config.push_off)
+    run = functools.partial(following.push_off, objective, config=config.push_off, num_lanes=config.num_lanes)
     connections = _padded(run, config.num_searches, saddles)
     statuses = np.maximum(connections.minus.status, connections.plus.status)
     landscape = _count_statuses(landscape, "push-offs", statuses)

@@ -6,7 +6,6 @@ number of Hessian-vector products.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from jaxscape.objective import Objective, linear_hvp, value, value_and_grad
 from jaxscape.search import eigenpair, lanes, lbfgs
 from jaxscape.search.lbfgs import History, LbfgsConfig
 from jaxscape.search.points import StationaryPoint, Status, rms
+from jaxscape.search.quench import quench
 
 _HISTORY = 8
 
@@ -37,7 +37,7 @@ class FollowingConfig:
     max_step: Float[Array, ""] | float = 0.3
     max_steps: Int[Array, ""] | int = 400
     patience: Int[Array, ""] | int = 30
-    num_lanczos: int = field(default=6, metadata={"static": True})
+    num_lanczos: int = field(default=8, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -198,7 +198,6 @@ def search(
     return lanes.run(kernel(objective, config), (starts, vectors), num_lanes=num_lanes, count=count)
 
 
-@functools.partial(jax.jit, static_argnames="num_lanes")
 def push_off(
     objective: Objective,
     transition_states: TransitionState,
@@ -220,29 +219,28 @@ def push_off(
         For each the two end points. The status of an end is PUSHOFF_FAILED where no displacement lowers the energy, or
         the descent does not end below the transition state.
     """
-    positions, vectors = transition_states.point.position, transition_states.eigenvector
-    evaluate = functools.partial(value_and_grad, objective)
-
-    def start(position: Array, vector: Array, energy: Array, sign: Array) -> Array:
-        # The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
-        sizes = config.displacement * 2.0 ** jnp.array([0, -1, 1, -2, 2, -3, 3, -4])
-        trials = position + sign * sizes.astype(position.dtype)[:, None] * vector
-        lower = jax.vmap(functools.partial(value, objective))(trials) < energy
-        return jnp.where(jnp.any(lower), trials[jnp.argmax(lower)], jnp.nan)
-
-    def side(sign: float) -> Float[Array, "n P"]:
-        return jax.vmap(start, in_axes=(0, 0, 0, None))(positions, vectors, transition_states.point.energy, sign)
-
-    n = positions.shape[0]
-    starts = jnp.stack([side(-1.0), side(1.0)], axis=1).reshape(2 * n, -1)
+    starts = _displaced(objective, transition_states, config)
     twice = None if count is None else 2 * count
-    ends = lanes.run(lbfgs.kernel(evaluate, config.descent), starts, num_lanes=num_lanes, count=twice)
-    energies = jnp.repeat(transition_states.point.energy, 2)
-    converged = (ends.status == Status.CONVERGED) & (ends.energy < energies)
+    ends = quench(objective, starts, config.descent, num_lanes=num_lanes, count=twice)
+    converged = (ends.status == Status.CONVERGED) & (ends.energy < jnp.repeat(transition_states.point.energy, 2))
     ends = ends._replace(status=jnp.where(converged, Status.CONVERGED.value, Status.PUSHOFF_FAILED.value))
-    minus, plus = (jax.tree.map(operator, ends) for operator in (_every_other(0), _every_other(1)))
+    minus, plus = (jax.tree.map(lambda leaf: leaf[side::2], ends) for side in (0, 1))  # noqa: B023
     return Connection(transition_states, minus, plus)
 
 
-def _every_other(first: int) -> Callable[[Array], Array]:
-    return lambda leaf: leaf[first::2]
+@jax.jit
+def _displaced(objective: Objective, transition_states: TransitionState, config: PushOffConfig) -> Float[Array, "2n P"]:
+    """Step off each saddle to both sides, in turn; NaN where no step lowers the energy."""
+    # The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
+    sizes = config.displacement * 2.0 ** jnp.array([0, -1, 1, -2, 2, -3, 3, -4])
+
+    def displace(position: Array, vector: Array, energy: Array) -> Array:
+        trials = position + sizes.astype(position.dtype)[:, None] * vector
+        lower = jax.vmap(functools.partial(value, objective))(trials) < energy
+        return jnp.where(jnp.any(lower), trials[jnp.argmax(lower)], jnp.nan)
+
+    def both(state: TransitionState) -> Array:
+        vectors = jnp.stack([-state.eigenvector, state.eigenvector])
+        return jax.vmap(displace, in_axes=(None, 0, None))(state.point.position, vectors, state.point.energy)
+
+    return jax.vmap(both)(transition_states).reshape(-1, objective.dim)

@@ -1,0 +1,310 @@
+"""Tables: loading, checking and encoding them for a network; two examples that ship with the library's dependencies."""
+
+import csv
+import difflib
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Task = Literal["binary", "regression"]
+
+MIN_ROWS = 20
+_MAX_CATEGORIES = 20
+_TEST_FRACTION = 0.3
+_MANY_VALUES = 20  # a whole-number target with at most so many values could be classes: ask
+EXAMPLES = ("breast_cancer", "checkerboard")
+
+
+class DataError(ValueError):
+    """The data cannot be used as they are; the message says what, where, and what to do."""
+
+
+class Table(NamedTuple):
+    """A table and a question: `name`, the columns `x`, the target `y`, its column `target`, `notes` on what was done."""
+
+    name: str
+    x: "pd.DataFrame"
+    y: "pd.Series"
+    target: str
+    notes: tuple[str, ...] = ()
+
+
+class Dataset(NamedTuple):
+    """A table made ready for a network.
+
+    `x_train (N, inputs)`, `y_train (N,)`, `x_test`, `y_test`: standardised on the training rows; `features`: the names
+    of the original columns in use; `column (inputs,)`: which of them each input comes from; `inputs`: a name for each
+    input; `task`; `notes`: everything that was done to the data, for people.
+    """
+
+    name: str
+    target: str
+    task: Task
+    x_train: Float[np.ndarray, "N inputs"]
+    y_train: Float[np.ndarray, " N"]
+    x_test: Float[np.ndarray, "N_test inputs"]
+    y_test: Float[np.ndarray, " N_test"]
+    features: tuple[str, ...]
+    inputs: tuple[str, ...]
+    column: Int[np.ndarray, " inputs"]
+    notes: tuple[str, ...]
+
+
+def checkerboard(seed: int = 0, *, num_rows: int = 1000, num_fields: int = 2) -> Table:
+    """Make points drawn evenly on a checkerboard with `num_fields` by `num_fields` fields, the colour as the class."""
+    import pandas as pd
+
+    x = np.random.default_rng(seed).uniform(0, num_fields, (num_rows, 2))
+    colour = pd.Series(x.astype(int).sum(axis=1) % 2, name="colour")
+    return Table("checkerboard", pd.DataFrame(x, columns=["x", "y"]), colour, "colour")
+
+
+def breast_cancer() -> Table:
+    """Load the Wisconsin diagnostic breast cancer data (Wolberg et al. 1995, CC BY 4.0), as scikit-learn ships them."""
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer(as_frame=True)
+    diagnosis = bunch.target.map(dict(enumerate(bunch.target_names))).rename("diagnosis")
+    return Table("breast_cancer", bunch.data, diagnosis, "diagnosis")
+
+
+def load(data: str, *, target: str | None = None, seed: int = 0) -> Table:
+    """Load an example by name or a CSV file by path.
+
+    Args:
+        data: one of `EXAMPLES`, or the path of a `.csv` or `.csv.gz` file with a header line.
+        target: the column to predict; the last one by default. The examples have their own.
+        seed: for the examples that are made.
+
+    Raises:
+        DataError: if there is no such file or column, or the file is no table.
+    """
+    if data in EXAMPLES:
+        table = breast_cancer() if data == "breast_cancer" else checkerboard(seed)
+        if target not in (None, table.target):
+            raise DataError(f"the target of {data} is {table.target!r}, it has no target column {target!r}")
+        return table
+    return _read_csv(Path(data), target)
+
+
+def _read_csv(path: Path, target: str | None) -> Table:
+    import pandas as pd
+
+    if not path.exists():
+        close = difflib.get_close_matches(str(path), EXAMPLES, 1)
+        hint = f"; did you mean {close[0]}?" if close else f" (examples: {', '.join(EXAMPLES)})"
+        raise DataError(f"no such file: {path}{hint}")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a CSV file")
+    if not path.name.endswith((".csv", ".csv.gz")):
+        raise DataError(f"{path} should end in .csv or .csv.gz")
+    try:
+        header = _check_shape(path)
+        frame = pd.read_csv(path, index_col=False, skipinitialspace=True, low_memory=False, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 and try again") from error
+    except (OSError, EOFError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    frame.columns = pd.Index(header)
+    notes = []
+    if target is None:
+        target = header[-1]
+        notes.append(f"target: the last column, {target!r} (choose another with --target)")
+    if target not in header:
+        close = difflib.get_close_matches(target, header, 1, cutoff=0)
+        hint = f"; the closest is {close[0]!r}" if close else ""
+        raise DataError(f"{path} has no column {target!r}{hint}")
+    return Table(path.name, frame.drop(columns=target), frame[target], target, tuple(notes))
+
+
+def _check_shape(path: Path) -> list[str]:
+    """Return the header of a CSV file after checking that every line has as many fields: pandas pads and shifts."""
+    with _open(path) as file:
+        rows: Iterator[list[str]] = csv.reader(file, skipinitialspace=True)
+        header = [name.strip() for name in next(rows, [])]
+        if not header:
+            raise DataError(f"{path} is empty")
+        for name in header:
+            if header.count(name) > 1 or not name:
+                problem = f"names column {name!r} twice" if name else "has a column without a name"
+                raise DataError(f"the first line of {path} {problem}: give every column a name of its own")
+        if len(header) == 1:
+            hint = "; it looks separated by ';', but fields must be separated by ','" if ";" in header[0] else ""
+            raise DataError(f"{path} has only one column, {header[0]!r}: no columns besides the target{hint}")
+        for row in rows:
+            if row and len(row) != len(header):
+                raise DataError(
+                    f"{path}, line {rows.line_num}: {len(row)} fields where the header has {len(header)}"  # type: ignore[attr-defined]
+                )
+    return header
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "auto", seed: int = 0) -> Dataset:
+    """Split a table into training and held-out rows and encode it for a network.
+
+    Categorical columns are one-hot encoded, numeric ones standardised, missing values imputed; all of it is fitted on
+    the training rows alone. Three tenths of the rows are held out, in equal shares of the classes.
+
+    Args:
+        table: from `load`, or your own.
+        task: what kind of target it is; by default two values are classes and many numbers a regression.
+        seed: of the split.
+
+    Raises:
+        DataError: if the target or the columns cannot be used; the message says why.
+    """
+    from sklearn.model_selection import train_test_split
+
+    notes = list(table.notes)
+    x, y = table.x, table.y
+    if y.isna().any():
+        notes.append(f"{int(y.isna().sum())} rows without a target were left out")
+        x, y = x[y.notna()], y[y.notna()]
+    if len(y) < MIN_ROWS:
+        raise DataError(f"{table.name} has {len(y)} usable rows; at least {MIN_ROWS} are needed")
+    chosen, values = _encode_target(table, y, task, notes)
+    numeric, categorical = _column_kinds(table.name, x, notes)
+    rows = np.arange(len(y))
+    train, test = train_test_split(
+        rows, test_size=_TEST_FRACTION, random_state=seed, stratify=values if chosen == "binary" else None
+    )
+    names: list[str] = []
+    columns: list[str] = []
+    blocks: list[np.ndarray] = []
+    for name in x.columns:
+        encode = _encode_numeric if name in numeric else _encode_categorical
+        if name in numeric or name in categorical:
+            block, block_names = encode(str(name), x[name], train, notes)
+            blocks.append(block)
+            names += block_names
+            columns += [str(name)] * len(block_names)
+    if not names:
+        raise DataError(f"{table.name}: all columns are constant, there is nothing to learn from")
+    features = tuple(dict.fromkeys(columns))
+    encoded = np.concatenate(blocks, axis=1)
+    encoded = (encoded - encoded[train].mean(axis=0)) / encoded[train].std(axis=0)
+    if chosen == "regression":
+        values = (values - values[train].mean()) / values[train].std()
+    return Dataset(
+        name=table.name,
+        target=table.target,
+        task=chosen,
+        x_train=encoded[train],
+        y_train=values[train],
+        x_test=encoded[test],
+        y_test=values[test],
+        features=features,
+        inputs=tuple(names),
+        column=np.array([features.index(name) for name in columns]),
+        notes=tuple(notes),
+    )
+
+
+def _encode_target(table: Table, y: "pd.Series", task: str, notes: list[str]) -> tuple[Task, Float[np.ndarray, " N"]]:
+    import pandas as pd
+
+    where = f"the target {table.target!r} of {table.name}"
+    classes = sorted(y.unique().tolist(), key=lambda value: (str(type(value)), value))
+    numbers = pd.to_numeric(y, errors="coerce").to_numpy(float)
+    is_text = bool(np.isnan(numbers).any())
+    if not is_text and not np.isfinite(numbers).all():
+        raise DataError(f"{where} holds infinite values: remove those rows or correct them")
+    if len(classes) == 1:
+        raise DataError(f"{where} has one value only, {classes[0]!r}: there is nothing to tell apart")
+    if task == "regression" or (task == "auto" and not is_text and _is_continuous(numbers)):
+        if is_text:
+            wrong = y[np.isnan(numbers)].iloc[0]
+            raise DataError(f"{where} holds text where numbers were expected: {wrong!r}")
+        return "regression", numbers
+    if len(classes) > 2:
+        hint = "" if is_text else "; if it is a quantity, add --task regression"
+        raise DataError(f"{where} has {len(classes)} classes; more than two are not supported yet{hint}")
+    smallest = y.value_counts()
+    if smallest.min() < 4:
+        raise DataError(f"{where} has only {smallest.min()} rows of {smallest.idxmin()!r}: at least 4 are needed to test")
+    notes.append(f"the model predicts {table.target} = {classes[1]} (the other class: {classes[0]})")
+    return "binary", (y == classes[1]).to_numpy(float)
+
+
+def _is_continuous(numbers: Float[np.ndarray, " N"]) -> bool:
+    values = np.unique(numbers)
+    return values.size > _MANY_VALUES or (values.size > 2 and bool(np.any(values != np.round(values))))
+
+
+def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[str], set[str]]:
+    """Tell numeric columns from categorical ones; text in a numeric column and infinities are errors."""
+    import pandas as pd
+
+    numeric, categorical = set(), set()
+    for name in x.columns:
+        column = x[name]
+        numbers = pd.to_numeric(column, errors="coerce")
+        present = column.notna()
+        parsed = numbers.notna() & present
+        if pd.api.types.is_numeric_dtype(column) or parsed.sum() == present.sum():
+            if np.isinf(numbers.to_numpy(float)).any():
+                row = int(np.flatnonzero(np.isinf(numbers.to_numpy(float)))[0])
+                raise DataError(f"column {name!r} of {where} holds an infinite value in data row {row + 1}")
+            numeric.add(name)
+        elif parsed.sum() > present.sum() / 2:
+            wrong = column[present & ~parsed]
+            raise DataError(
+                f"column {name!r} of {where} holds text where numbers were expected: {wrong.iloc[0]!r} in data row "
+                f"{column.index.get_loc(wrong.index[0]) + 1}; leave the field empty if the value is missing"
+            )
+        elif column.nunique() > max(_MAX_CATEGORIES, len(column) / 2):
+            notes.append(f"column {name!r} was dropped: {column.nunique()} different texts are names, not categories")
+        else:
+            categorical.add(name)
+    return numeric, categorical
+
+
+def _encode_numeric(
+    name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]
+) -> tuple[np.ndarray, list[str]]:
+    import pandas as pd
+
+    values = pd.to_numeric(column).to_numpy(float)
+    missing = np.isnan(values)
+    known = values[train][~missing[train]]
+    if known.size == 0 or known.min() == known.max():
+        notes.append(f"column {name!r} was dropped: {'empty' if known.size == 0 else 'constant'} in the training rows")
+        return np.empty((len(values), 0)), []
+    if missing.any():
+        median = np.median(known)
+        notes.append(f"column {name!r}: {int(missing.sum())} missing values were set to the median, {median:.6g}")
+        values = np.where(missing, median, values)
+    # A huge offset or scale would lose the standardisation to rounding.
+    values = (values - known.mean()) / known.std()
+    return values[:, None], [name]
+
+
+def _encode_categorical(
+    name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]
+) -> tuple[np.ndarray, list[str]]:
+    text = column.map(str, na_action="ignore").fillna("(missing)").to_numpy(str)
+    if column.isna().any():
+        notes.append(f"column {name!r}: {int(column.isna().sum())} missing values are a category of their own")
+    categories, counts = np.unique(text[train], return_counts=True)
+    if categories.size > _MAX_CATEGORIES:
+        notes.append(f"column {name!r}: only the {_MAX_CATEGORIES} most frequent of {categories.size} categories are used")
+        categories = np.sort(categories[np.argsort(-counts, kind="stable")[:_MAX_CATEGORIES]])
+    if categories.size < 2:
+        notes.append(f"column {name!r} was dropped: constant in the training rows")
+        return np.empty((len(text), 0)), []
+    if categories.size == 2:
+        categories = categories[1:]
+    return (text[:, None] == categories).astype(float), [f"{name}={category}" for category in categories]
