@@ -22,7 +22,6 @@ from jaxscape.landscape import database, explore
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.explore import Exploration, ExploreConfig
 from jaxscape.objective import Objective, from_loss, ravel
-from jaxscape.search.basin_hopping import HoppingConfig
 from jaxscape.symmetry import Symmetry
 
 _NUM_WALKERS = 8
@@ -37,7 +36,7 @@ class ExplainConfig:
     activation: str = "tanh"
     l2: float = 1e-3
     minima: int = 50
-    rounds: int = 10
+    rounds: int = 8
     criterion: conserved.Criterion = "relative"
     threshold: float = 0.3
     num_draws: int = 500
@@ -148,11 +147,12 @@ def problem(dataset: Dataset, config: ExplainConfig) -> tuple[Objective, Symmetr
     """Return the objective of the network on the training rows, its symmetry, the walkers' starts, and the key."""
     sizes = (dataset.x_train.shape[1], config.hidden, 1)
     key, start_key = jax.random.split(jax.random.key(config.seed))
-    keys = jax.random.split(start_key, _NUM_WALKERS)
-    starts = jax.vmap(lambda key: ravel(models.init(key, sizes)))(keys)
+    draw = jax.jit(jax.vmap(lambda key: models.init(key, sizes)))
+    drawn = draw(jax.random.split(start_key, _NUM_WALKERS))
+    starts, params = jax.vmap(ravel)(drawn), jax.tree.map(lambda leaf: leaf[0], drawn)
     data = losses.Supervised(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train), jnp.asarray(config.l2))
     loss = losses.sigmoid_cross_entropy if dataset.task == "binary" else losses.squared_error
-    objective = from_loss(loss(models.mlp(config.activation)), models.init(key, sizes), data)
+    objective = from_loss(loss(models.mlp(config.activation)), params, data)
     return objective, models.symmetry(sizes, config.activation), starts, key
 
 
@@ -197,14 +197,15 @@ def _explore(
     resume: bool,
     progress: Progress,
 ) -> Landscape:
-    settings = ExploreConfig(
-        num_minima=config.minima, hopping_steps=500, hopping=HoppingConfig(), patience=config.rounds
-    )
+    num_lanes = 4 if jax.default_backend() == "cpu" else 64
+    settings = ExploreConfig(num_minima=config.minima, patience=3, hopping_steps=500, num_searches=24, num_lanes=num_lanes)
     exploration = explore.start(objective, symmetry, starts, jax.random.fold_in(key, 1), settings)
     meta = {"settings": _settings(config), "data": _digest(dataset)}
     exploration = exploration._replace(landscape=database.empty(symmetry, meta))
     if resume and checkpoint is not None and checkpoint.exists():
         exploration = _resume(exploration, checkpoint, meta)
+    if checkpoint is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
     tell = _Teller(progress, config)
     while not explore.finished(exploration, settings, budget=config.rounds):
         tell.exploration = exploration

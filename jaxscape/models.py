@@ -1,14 +1,14 @@
 """The reference network: a multilayer perceptron of any depth, and what leaves it unchanged."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxscape.symmetry import HiddenLayer, Symmetry
 
@@ -47,12 +47,14 @@ def init(key: PRNGKeyArray, sizes: Sequence[int]) -> Params:
     >>> [layer.weights.shape for layer in init(jax.random.key(0), (4, 3, 1))]
     [(4, 3), (3, 1)]
     """
-    layers = []
-    for layer_key, fan_in, fan_out in zip(jax.random.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True):
-        weight_key, bias_key = jax.random.split(layer_key)
-        weights = jax.random.normal(weight_key, (fan_in, fan_out)) / np.sqrt(fan_in)
-        layers.append(Layer(weights, jax.random.normal(bias_key, (fan_out,))))
-    return tuple(layers)
+    shapes = list(itertools.pairwise(sizes))
+    # One draw for all layers: each use of the random generator costs a second of compilation.
+    parts = np.cumsum([size for fan_in, fan_out in shapes for size in (fan_in * fan_out, fan_out)])
+    drawn = jnp.split(jax.random.normal(key, (parts[-1],)), parts[:-1])
+    return tuple(
+        Layer(weights.reshape(shape) / np.sqrt(shape[0]), bias)
+        for shape, weights, bias in zip(shapes, drawn[::2], drawn[1::2], strict=True)
+    )
 
 
 @functools.cache
@@ -83,11 +85,16 @@ def symmetry(sizes: Sequence[int], activation: str = "tanh") -> Symmetry:
         sizes: as for `init`.
         activation: a name in `ACTIVATIONS`.
     """
-    shapes = jax.eval_shape(lambda: init(jax.random.key(0), sizes))
-    flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes))
-    indices = jax.tree.map(lambda leaf: np.rint(leaf).astype(int), unravel(jnp.arange(flat.size, dtype=flat.dtype)))
+    def numbered(shape: tuple[int, ...]) -> Int[np.ndarray, "..."]:
+        nonlocal dim
+        first, dim = dim, dim + int(np.prod(shape))
+        return np.arange(first, dim).reshape(shape)
+
+    # In the order of `ravel_pytree`: layer by layer, weights before bias.
+    dim = 0
+    indices = [(numbered((fan_in, fan_out)), numbered((fan_out,))) for fan_in, fan_out in itertools.pairwise(sizes)]
     hidden = tuple(
-        HiddenLayer(incoming=before.weights.T, bias=before.bias, outgoing=after.weights)
-        for before, after in zip(indices[:-1], indices[1:], strict=True)
+        HiddenLayer(incoming=weights.T, bias=bias, outgoing=outgoing)
+        for (weights, bias), (outgoing, _) in itertools.pairwise(indices)
     )
-    return Symmetry(hidden, dim=flat.size, odd=activation in _ODD)
+    return Symmetry(hidden, dim=dim, odd=activation in _ODD)

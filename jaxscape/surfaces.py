@@ -1,5 +1,7 @@
 """Functions with known stationary points: to try the library on, to test it, to measure it."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -38,5 +40,5 @@ def xor(num_units: int = 2, l2: float = 1e-3) -> tuple[Objective, Symmetry]:
     sizes = (2, num_units, 1)
     x = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     data = losses.Supervised(x, jnp.array([0.0, 1.0, 1.0, 0.0]), jnp.asarray(l2))
-    params = tuple(models.Layer(jnp.zeros(shape), jnp.zeros(shape[1])) for shape in zip(sizes, sizes[1:], strict=False))
+    params = tuple(models.Layer(jnp.zeros(shape), jnp.zeros(shape[1])) for shape in itertools.pairwise(sizes))
     return from_loss(losses.sigmoid_cross_entropy(models.mlp("tanh")), params, data), models.symmetry(sizes, "tanh")

@@ -163,21 +163,24 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
     order: list[int] = []
     lines: list[tuple[tuple[tuple[float, float], tuple[float, float]], tuple[int, int]]] = []
 
-    def place(members: np.ndarray, depth: int) -> float:
-        """Draw the superbasin that `members` form at `levels[depth]`; return its x."""
+    def place(members: np.ndarray, depth: int) -> tuple[float, float]:
+        """Draw the superbasin that `members` form at `levels[depth]`; return where its line to the parent ends."""
         first = len(order)
         if len(members) == 1:
             order.append(int(members[0]))
             end = float(energy[members[0]])
-            lines.append((((first, levels[depth]), (first, min(end, levels[depth]))), (first, first + 1)))
-            return float(first)
+            start = max(end, float(levels[depth]))
+            lines.append((((first, start), (first, end)), (first, first + 1)))
+            return float(first), start
         parts = [members[labels[depth + 1][members] == label] for label in np.unique(labels[depth + 1][members])]
-        drawn = [(place(part, depth + 1), first) for part in _largest_inside(parts) for first in [len(order)]]
-        x = sum(position for position, _ in drawn) / len(drawn)
-        ends = [start for _, start in drawn[1:]] + [len(order)]
-        for (position, start), end in zip(drawn, ends, strict=True):
-            lines.append((((x, levels[depth]), (position, levels[depth + 1])), (start, end)))
-        return x
+        starts, ends = [], []
+        for part in _largest_inside(parts):
+            starts.append(len(order))
+            ends.append(place(part, depth + 1))
+        top = (sum(x for x, _ in ends) / len(ends), float(levels[depth]))
+        for start, stop, end in zip(starts, [*starts[1:], len(order)], ends, strict=True):
+            lines.append(((top, end), (start, stop)))
+        return top
 
     roots = [np.flatnonzero(labels[0] == label) for label in range(labels[0].max() + 1)]
     for root in _largest_inside(roots):

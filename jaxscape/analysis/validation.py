@@ -67,7 +67,7 @@ def permutation_test(
     *,
     strata: Int[Array, " P"] | None = None,
     num_draws: int = 500,
-    num_shuffles: int = 20,
+    num_shuffles: int = 100,
 ) -> PermutationTest:
     """Test whether shuffling the masked weights hurts a model more than shuffling as many random ones.
 

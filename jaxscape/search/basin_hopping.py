@@ -62,6 +62,7 @@ class Buffer(NamedTuple):
     overflow: Bool[Array, ""]
 
 
+@jax.jit
 def init(key: PRNGKeyArray, starts: Float[Array, "B P"], config: HoppingConfig) -> HoppingState:
     """Set out one walker from each row of `starts`."""
     num_walkers = starts.shape[0]
@@ -107,18 +108,18 @@ def run(
     def decide(
         key: PRNGKeyArray, walker: HoppingState, point: StationaryPoint, temperature: Array
     ) -> tuple[Array, Array, Array, Array, PRNGKeyArray, Array]:
-        key, accept_key, hop_key = jax.random.split(key, 3)
+        key, draw_key = jax.random.split(key)
+        drawn = jax.random.uniform(draw_key, (1 + walker.position.size,), walker.position.dtype)
         converged = point.status == Status.CONVERGED
         rise = point.energy - walker.energy
-        lucky = jax.random.uniform(accept_key, dtype=rise.dtype) < jnp.exp(-jnp.maximum(rise, 0) / temperature)
+        lucky = drawn[0] < jnp.exp(-jnp.maximum(rise, 0) / temperature)
         accepted = converged & lucky
         same = converged & (jnp.abs(rise) <= _SAME_ENERGY * (1 + jnp.abs(point.energy)))
         factor = jnp.where(same, _LONGER, jnp.where(accepted, 1, _SHORTER))
         step_size = jnp.clip(walker.step_size * factor, config.min_step, config.max_step)
         position = jnp.where(accepted, point.position, walker.position)
         energy = jnp.where(accepted, point.energy, walker.energy)
-        hop = jax.random.uniform(hop_key, position.shape, position.dtype, minval=-1, maxval=1)
-        return position, energy, step_size, position + step_size * hop, key, accepted
+        return position, energy, step_size, position + step_size * (2 * drawn[1:] - 1), key, accepted
 
     def refill(carry: tuple[HoppingState, Buffer]) -> tuple[HoppingState, Buffer]:
         state, buffer = carry

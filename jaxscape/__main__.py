@@ -1,0 +1,117 @@
+"""The command line: `python -m jaxscape explain DATA`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxscape.explain import Explanation
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 2 for input that cannot be used."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _explain(options)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is missing: install the table tools with  pip install 'jaxscape-landscapes[tabular]'")
+    except KeyboardInterrupt:
+        print(f"\nstopped; go on with --resume --out {options.out}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jaxscape", description="Loss landscapes of neural networks.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    explain = commands.add_parser(
+        "explain",
+        help="which columns of a table drive a model of it?",
+        description="Train small networks on a table, explore their loss landscape, and report the columns that drive them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    explain.add_argument("data", metavar="DATA", help="breast_cancer, checkerboard, or the path of a .csv or .csv.gz file")
+    explain.add_argument("--target", metavar="COLUMN", help="column to predict (default: the last one)")
+    explain.add_argument("--task", choices=("auto", "binary", "regression"), default="auto", help="kind of target")
+    explain.add_argument("--hidden", type=int, default=5, metavar="N", help="hidden units")
+    explain.add_argument(
+        "--activation", choices=("tanh", "sin", "sigmoid", "softplus", "gelu"), default="tanh", help="of the hidden units"
+    )
+    explain.add_argument("--l2", type=float, default=1e-3, metavar="X", help="strength of the L2 penalty, above 0")
+    explain.add_argument("--minima", type=int, default=50, metavar="N", help="minima to look for")
+    explain.add_argument("--rounds", type=int, default=8, metavar="N", help="largest number of rounds of exploration")
+    explain.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same report")
+    explain.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the report")
+    explain.add_argument("--resume", action="store_true", help="go on with an interrupted exploration in DIR")
+    return parser
+
+
+def _explain(options: argparse.Namespace) -> int:
+    import jax
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from jaxscape import datasets, report
+    from jaxscape.explain import ExplainConfig, explain
+
+    jax.config.update("jax_enable_x64", True)
+    out: Path = options.out
+    if out.exists() and not out.is_dir():
+        return _fail(f"--out {out} is a file, not a folder")
+    config = ExplainConfig(
+        hidden=options.hidden,
+        activation=options.activation,
+        l2=options.l2,
+        minima=options.minima,
+        rounds=options.rounds,
+        seed=options.seed,
+    )
+    console = Console()
+    columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+    try:
+        with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+            task = bar.add_task("reading the table", total=1.0)
+
+            def show(fraction: float, text: str) -> None:
+                bar.update(task, completed=fraction, description=text)
+
+            table = datasets.load(options.data, target=options.target, seed=options.seed)
+            dataset = datasets.prepare(table, task=options.task, seed=options.seed)
+            found = explain(dataset, config, checkpoint=out / "landscape.npz", resume=options.resume, progress=show)
+            show(0.98, "writing the report")
+            report.write(found, out)
+            show(1.0, "done")
+    except datasets.DataError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"cannot write to {out}: {error.strerror or error}")
+    _print(console, found, out)
+    return 0
+
+
+def _print(console: "object", found: "Explanation", out: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from jaxscape import report
+
+    assert isinstance(console, Console)
+    table = Table(title="Columns that drive the model", title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("column")
+    table.add_column("share of the conserved weights", justify="right")
+    for row in report.ranks(found)[:10]:
+        table.add_row(str(row["rank"]), escape(row["name"]), f"{row['score']:.1%} ± {row['score_std']:.1%}")
+    console.print(table)
+    console.print(report.verdict(found)[1], markup=False, highlight=False)
+    console.print(f"Report: {out / 'index.html'}", markup=False, highlight=False)
+
+
+def _fail(message: str) -> int:
+    print(f"jaxscape: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

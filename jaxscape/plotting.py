@@ -1,0 +1,124 @@
+"""Figures, with matplotlib. Every function draws into the axes it is given, or new ones, and returns them."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxscape.analysis.disconnectivity import MergeTree, layout
+from jaxscape.analysis.validation import PermutationTest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_GROUP, _REST, _BAD = "#d1495b", "#8a94a6", "#30638e"
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots()[1]
+
+
+def disconnectivity_graph(
+    tree: MergeTree,
+    energy: Float[np.ndarray, " M"],
+    *,
+    group: Int[np.ndarray, " m"] | None = None,
+    level: float | None = None,
+    num_levels: int = 25,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw a disconnectivity graph.
+
+    Args:
+        tree: from `disconnectivity.merge_tree`.
+        energy: energies of the minima.
+        group: minima to colour; a branch has the colour if all minima below it do.
+        level: an energy to mark with a line.
+        num_levels: evenly spaced energies at which branches are drawn to meet.
+        ax: where to draw.
+    """
+    from matplotlib.collections import LineCollection
+
+    ax = _axes(ax)
+    drawing = layout(tree, energy, num_levels=num_levels)
+    inside = np.isin(drawing.order, [] if group is None else group)
+    colours = [_GROUP if inside[first:last].all() else _REST for first, last in drawing.span]
+    ax.add_collection(LineCollection(list(drawing.segments), colors=colours, linewidths=1.3))
+    if level is not None:
+        ax.axhline(level, color="black", linewidth=0.6, linestyle=":")
+    x, y = drawing.segments[..., 0], drawing.segments[..., 1]
+    margin = 0.03 * (np.ptp(y) or 1)
+    ax.set_xlim(x.min() - 1, x.max() + 1)
+    ax.set_ylim(y.min() - margin, y.max() + margin)
+    ax.set_xticks([])
+    ax.set_ylabel("loss")
+    for side in ("top", "right", "bottom"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def feature_bars(
+    names: list[str],
+    scores: Float[np.ndarray, " features"],
+    errors: Float[np.ndarray, " features"] | None = None,
+    *,
+    most: int = 12,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the highest scores as horizontal bars, with one standard deviation where `errors` are given."""
+    ax = _axes(ax)
+    top = np.argsort(-scores, kind="stable")[:most][::-1]
+    spread = None if errors is None else errors[top]
+    ax.barh(np.arange(len(top)), scores[top], xerr=spread, color=_BAD, ecolor="black", capsize=2, height=0.7)
+    ax.set_yticks(np.arange(len(top)), [_plain(names[i]) for i in top])
+    ax.set_xlabel("share of the conserved weights")
+    ax.set_xlim(left=0)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def conserved_map(
+    mean: Float[np.ndarray, "units inputs"],
+    mask: Bool[np.ndarray, "units inputs"],
+    names: list[str],
+    *,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the mean input weights of a group, hidden units by inputs, the conserved ones framed."""
+    from matplotlib.patches import Rectangle
+
+    ax = _axes(ax)
+    bound = float(np.abs(mean).max()) or 1.0
+    image = ax.imshow(mean, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
+    for unit, column in zip(*np.nonzero(mask), strict=True):
+        ax.add_patch(Rectangle((column - 0.5, unit - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.4))
+    ax.set_xticks(np.arange(len(names)), [_plain(name) for name in names], rotation=90, fontsize=7)
+    ax.set_yticks(np.arange(len(mean)), [str(unit + 1) for unit in range(len(mean))])
+    ax.set_ylabel("hidden unit")
+    ax.figure.colorbar(image, ax=ax, label="mean weight", fraction=0.03, pad=0.01)
+    return ax
+
+
+def permutation_test(test: PermutationTest, *, score: str = "AUC", ax: "Axes | None" = None) -> "Axes":
+    """Draw the scores after shuffling random sets as a histogram, the conserved set and the baseline as lines."""
+    ax = _axes(ax)
+    ax.hist(np.asarray(test.random), bins=30, color=_REST, label="random sets")
+    ax.axvline(float(np.mean(test.conserved)), color=_GROUP, linewidth=2, label="conserved weights")
+    ax.axvline(float(test.baseline), color="black", linewidth=1, linestyle="--", label="nothing shuffled")
+    ax.set_xlabel(f"held-out {score} after shuffling")
+    ax.set_ylabel("random sets")
+    ax.legend(frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def _plain(name: str, longest: int = 32) -> str:
+    """Shorten a name, and keep matplotlib from reading mathematics into it."""
+    name = name if len(name) <= longest else name[: longest - 1] + "…"
+    return name.replace("$", r"\$")

@@ -1,0 +1,220 @@
+"""Write what `explain` found: a page, figures, tables. Files appear whole or not at all."""
+
+import base64
+import csv
+import importlib.metadata
+import io
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxscape import plotting
+from jaxscape.explain import Explanation
+from jaxscape.landscape import database
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA_VERSION = 1
+_SIGNIFICANT = 0.05
+_POOR = {"auc": 0.7, "r2": 0.3}
+
+
+def measure(explanation: Explanation) -> str:
+    """Return "auc" or "r2": what scores this task."""
+    return "auc" if explanation.dataset.task == "binary" else "r2"
+
+
+def ranks(explanation: Explanation) -> list[dict[str, Any]]:
+    """Return the columns from the highest score to the lowest; equal scores share a rank."""
+    scores = explanation.scores
+    order = np.argsort(-scores, kind="stable")
+    return [
+        {
+            "name": explanation.dataset.features[i],
+            "score": float(scores[i]),
+            "score_std": float(explanation.scores_std[i]),
+            "rank": int(np.sum(scores > scores[i])) + 1,
+        }
+        for i in order
+    ]
+
+
+def verdict(explanation: Explanation) -> tuple[bool, str]:
+    """Say in words what the permutation test found; the first value: does it support the ranking?"""
+    test, name = explanation.test, {"auc": "AUC", "r2": "R²"}[measure(explanation)]
+    if not explanation.conserved.mask.any():
+        return False, "There is only one minimum in the group: nothing can be called conserved, and nothing was tested."
+    conserved, random = float(test.conserved.mean()), float(test.random.mean())
+    what = (
+        f"Shuffling the conserved weights takes the held-out {name} from {float(test.baseline):.3f} to {conserved:.3f}; "
+        f"shuffling as many random input weights, to {random:.3f} ± {float(test.random.std()):.3f} "
+        f"(p = {float(test.p_value):.3f})."
+    )
+    if float(test.p_value) <= _SIGNIFICANT:
+        return True, f"{what} The model relies on the conserved weights more than on others: the ranking has support."
+    return False, (
+        f"{what} That is no more than random weights do: here the conserved weights do not mark what the model relies on, "
+        "and the ranking should not be trusted."
+    )
+
+
+def summary(explanation: Explanation) -> dict[str, Any]:
+    """Return the content of `summary.json`."""
+    dataset, config, test = explanation.dataset, explanation.config, explanation.test
+    score, landscape = measure(explanation), explanation.landscape
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "data": {
+            "name": dataset.name,
+            "rows": len(dataset.y_train) + len(dataset.y_test),
+            "features": len(dataset.features),
+            "target": dataset.target,
+            "task": dataset.task,
+        },
+        "model": {
+            "hidden": config.hidden,
+            "activation": config.activation,
+            "l2": config.l2,
+            "num_weights": explanation.symmetry.dim,
+        },
+        "landscape": {
+            "num_minima": len(landscape.minima.energies),
+            "num_transition_states": len(landscape.transition_states.energies),
+            "num_components": int(database.components(landscape).max()) + 1,
+            "lowest_loss": float(landscape.minima.energies.min()),
+            "outcomes": landscape.meta.get("outcomes", {}),
+        },
+        "performance": {f"{score}_train": explanation.train_score, f"{score}_test": explanation.test_score},
+        "conserved": {
+            "level": explanation.level,
+            "group_size": len(explanation.group),
+            "num_conserved": int(explanation.conserved.mask.sum()),
+            "criterion": config.criterion,
+            "threshold": config.threshold,
+        },
+        "validation": {
+            f"{score}_baseline": float(test.baseline),
+            f"{score}_conserved_mean": float(test.conserved.mean()),
+            f"{score}_random_mean": float(test.random.mean()),
+            f"{score}_random_std": float(test.random.std()),
+            "num_draws": len(test.random),
+            "p_value": float(test.p_value),
+        },
+        "features": ranks(explanation),
+        "seconds": round(explanation.seconds, 2),
+        "seed": config.seed,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the result depends on."""
+    found = {"python": platform.python_version()}
+    for name in ("jaxscape-landscapes", "jax", "jaxlib", "optax", "numpy", "scipy", "scikit-learn", "pandas"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def figures(explanation: Explanation) -> dict[str, "Figure"]:
+    """Draw the four figures of the report."""
+    from matplotlib.figure import Figure
+
+    dataset, landscape = explanation.dataset, explanation.landscape
+    incoming = explanation.symmetry.layers[0].incoming
+    names, num_inputs = list(dataset.features), len(dataset.inputs)
+    sizes = {
+        "features": (7.5, 0.9 + 0.32 * min(len(names), 12)),
+        "permutation_test": (7.5, 3.2),
+        "disconnectivity": (8.5, 5.0),
+        "conserved_map": (min(max(5.0, 0.28 * num_inputs + 2), 20.0), 1.8 + 0.25 * len(incoming)),
+    }
+    drawn = {name: Figure(figsize=size, dpi=130, layout="constrained") for name, size in sizes.items()}
+    axes = {name: figure.add_subplot() for name, figure in drawn.items()}
+    plotting.feature_bars(names, explanation.scores, explanation.scores_std, ax=axes["features"])
+    label = {"auc": "AUC", "r2": "R²"}[measure(explanation)]
+    plotting.permutation_test(explanation.test, score=label, ax=axes["permutation_test"])
+    plotting.disconnectivity_graph(
+        explanation.tree,
+        landscape.minima.energies,
+        group=explanation.group,
+        level=explanation.level,
+        ax=axes["disconnectivity"],
+    )
+    plotting.conserved_map(
+        explanation.conserved.mean[0][incoming],
+        explanation.conserved.mask[0][incoming],
+        list(dataset.inputs),
+        ax=axes["conserved_map"],
+    )
+    return drawn
+
+
+def write(explanation: Explanation, folder: Path) -> None:
+    """Write `index.html`, `figures/*.png`, `features.csv` and `summary.json` into a folder, which is made if need be."""
+    pngs = {}
+    for name, figure in figures(explanation).items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        pngs[name] = buffer.getvalue()
+    content = summary(explanation)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, ["name", "score", "score_std", "rank"])
+    writer.writeheader()
+    writer.writerows(content["features"])
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, png in pngs.items():
+        _write(folder / "figures" / f"{name}.png", png)
+    _write(folder / "features.csv", table.getvalue().encode())
+    _write(folder / "index.html", _page(explanation, content, pngs).encode())
+    _write(folder / "summary.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, bytes]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxscape"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    supported, text = verdict(explanation)
+    score, config = measure(explanation), explanation.config
+    names = [row["name"] for row in content["features"][:3] if row["score"] > 0]
+    return environment.get_template("report.html").render(
+        **content,
+        top=", ".join(names) if names else "no column",
+        figures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()},
+        verdict={"supported": supported, "text": text},
+        shuffles=len(explanation.test.conserved),
+        measure={"auc": "AUC", "r2": "R²"}[score],
+        train_score=explanation.train_score,
+        test_score=explanation.test_score,
+        poor=_POOR[score],
+        odd=explanation.symmetry.odd,
+        notes=explanation.dataset.notes,
+        train_rows=len(explanation.dataset.y_train),
+        test_rows=len(explanation.dataset.y_test),
+        settings=config.__dict__,
+        device=jax.devices()[0].device_kind,
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(content)
+            file.close()
+            # A temporary file is private; what is written to be read gets the usual permissions.
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
