@@ -1,0 +1,32 @@
+"""Loss landscapes of neural networks: minima, transition states, disconnectivity, conserved weights.
+
+Left of the `Landscape` all is pure, jitted, batched JAX; right of it, NumPy arrays in and out.
+"""
+
+from jaxscape import losses as losses
+from jaxscape import models as models
+from jaxscape import objective as objective
+from jaxscape import plotting as plotting
+from jaxscape import surfaces as surfaces
+from jaxscape import symmetry as symmetry
+from jaxscape.analysis import attribution as attribution
+from jaxscape.analysis import conserved as conserved
+from jaxscape.analysis import disconnectivity as disconnectivity
+from jaxscape.analysis import validation as validation
+from jaxscape.landscape import database as database
+from jaxscape.landscape.database import Landscape as Landscape
+from jaxscape.landscape.explore import ExploreConfig as ExploreConfig
+from jaxscape.landscape.explore import explore as explore
+from jaxscape.objective import Objective as Objective
+from jaxscape.objective import from_loss as from_loss
+from jaxscape.objective import ravel as ravel
+from jaxscape.search import basin_hopping as basin_hopping
+from jaxscape.search import eigenpair as eigenpair
+from jaxscape.search import eigenvector_following as eigenvector_following
+from jaxscape.search import lanes as lanes
+from jaxscape.search import lbfgs as lbfgs
+from jaxscape.search import newton as newton
+from jaxscape.search.points import StationaryPoint as StationaryPoint
+from jaxscape.search.points import Status as Status
+from jaxscape.search.quench import quench as quench
+from jaxscape.symmetry import Symmetry as Symmetry

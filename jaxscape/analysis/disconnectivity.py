@@ -160,6 +160,8 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
     top += (top - bottom) / num_levels or 1.0
     levels = np.linspace(top, bottom, num_levels + 1)
     labels = [superbasins(tree, level) for level in levels]
+    # Minima that merge at the very bottom are parted one line further down.
+    levels, labels = np.append(levels, bottom), [*labels, np.arange(len(energy))]
     order: list[int] = []
     lines: list[tuple[tuple[tuple[float, float], tuple[float, float]], tuple[int, int]]] = []
 

@@ -30,7 +30,7 @@ def auc(labels: Float[Array, " N"], scores: Float[Array, " N"]) -> Float[Array, 
     """
     ranked = jnp.sort(scores)
     low, high = (jnp.searchsorted(ranked, scores, side=side) for side in ("left", "right"))
-    mean_rank = (low + high + 1) / 2
+    mean_rank = (low + high + 1).astype(labels.dtype) / 2
     positive, negative = labels.sum(), (1 - labels).sum()
     return (jnp.vdot(labels, mean_rank) - positive * (positive + 1) / 2) / (positive * negative)
 
@@ -54,7 +54,7 @@ def random_mask(key: PRNGKeyArray, mask: Bool[Array, " P"], strata: Int[Array, "
     """Draw a mask with as many entries in each stratum as `mask` has; entries of stratum -1 are never drawn."""
     order = jnp.lexsort((jax.random.uniform(key, mask.shape), strata))
     ordered = strata[order]
-    rank = jnp.arange(mask.size) - jnp.searchsorted(ordered, ordered)
+    rank = jnp.arange(mask.size) - jnp.searchsorted(ordered, ordered).astype(int)
     wanted = jnp.sum((strata[None] == ordered[:, None]) & mask[None], axis=1)
     return jnp.zeros_like(mask).at[order].set((rank < wanted) & (ordered >= 0))
 

@@ -137,7 +137,7 @@ def run(
             step_size=step_size,
             key=key,
             num_hops=state.num_hops + 1,
-            num_accepted=state.num_accepted + accepted,
+            num_accepted=state.num_accepted + accepted.astype(int),
         )
         return jax.vmap(lanes.where)(done, hopped, state), buffer
 

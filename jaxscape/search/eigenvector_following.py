@@ -229,13 +229,14 @@ def push_off(
 
 
 @jax.jit
-def _displaced(objective: Objective, transition_states: TransitionState, config: PushOffConfig) -> Float[Array, "2n P"]:
+def _displaced(objective: Objective, transition_states: TransitionState, config: PushOffConfig) -> Float[Array, "twice P"]:
     """Step off each saddle to both sides, in turn; NaN where no step lowers the energy."""
     # The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
-    sizes = config.displacement * 2.0 ** jnp.array([0, -1, 1, -2, 2, -3, 3, -4])
+    factors = jnp.array([1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16], transition_states.eigenvalue.dtype)
+    sizes = config.displacement * factors
 
     def displace(position: Array, vector: Array, energy: Array) -> Array:
-        trials = position + sizes.astype(position.dtype)[:, None] * vector
+        trials = position + sizes[:, None] * vector
         lower = jax.vmap(functools.partial(value, objective))(trials) < energy
         return jnp.where(jnp.any(lower), trials[jnp.argmax(lower)], jnp.nan)
 

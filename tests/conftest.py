@@ -1,0 +1,12 @@
+"""Strict settings for every test: float64, no silent dtype promotion, shapes and types checked at run time."""
+
+import jax
+import matplotlib as mpl
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+mpl.use("Agg")
+
+# Before the first import of the library: wraps its functions.
+install_import_hook("jaxscape", "beartype.beartype")

@@ -1,0 +1,125 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxscape import ExploreConfig, database, disconnectivity, explore, objective, surfaces
+from jaxscape.landscape import explore as stages
+
+# An exhaustive search independent of this library: energies of all stationary points up to symmetry.
+XOR_MINIMA = [0.08937791] * 2 + [0.39009593] * 4 + [0.69314718]
+XOR_TRANSITION_STATES = [0.40201506] * 8 + [0.51049753] * 4 + [0.5195851] * 4 + [0.69315236] * 4
+CONFIG = ExploreConfig(patience=8)
+
+
+@pytest.fixture(scope="module")
+def xor():
+    problem, group = surfaces.xor()
+    starts = jax.random.normal(jax.random.key(5), (8, problem.dim))
+    saved = []
+
+    def keep(exploration):
+        saved.append((exploration.landscape, stages.checkpoint(exploration)))
+
+    found = explore(problem, group, starts, jax.random.key(6), CONFIG, on_round=keep)
+    return problem, group, starts, found, saved
+
+
+def test_xor_is_found_whole_and_nothing_more(xor):
+    _, _, _, found, _ = xor
+    np.testing.assert_allclose(np.sort(found.minima.energies), XOR_MINIMA, atol=1e-8)
+    np.testing.assert_allclose(np.sort(found.transition_states.energies), XOR_TRANSITION_STATES, atol=1e-8)
+    assert database.components(found).max() == 0
+
+
+def test_every_point_is_what_it_is_called(xor):
+    problem, _, _, found, _ = xor
+
+    def index_and_gradient(positions):
+        positions = jnp.asarray(positions)
+        gradients = jax.vmap(lambda x: objective.value_and_grad(problem, x)[1])(positions)
+        hessians = np.asarray(jax.vmap(lambda x: objective.hessian(problem, x))(positions))
+        return np.sum(np.linalg.eigvalsh(hessians) < 0, axis=1), np.abs(gradients).max()
+
+    index, gradient = index_and_gradient(found.minima.positions)
+    assert gradient < 1e-12
+    assert np.all(index == 0)
+    index, gradient = index_and_gradient(found.transition_states.positions)
+    assert gradient < 1e-12
+    assert np.all(index == 1)
+    ends = found.minima.energies[found.transition_states.minima]
+    assert np.all(ends < found.transition_states.energies[:, None])
+
+
+def test_degenerate_rearrangements_are_recognised(xor):
+    # The two best networks differ in more than a copy: they are joined, and copies of one are joined to each other.
+    _, _, _, found, _ = xor
+    pairs = found.transition_states.minima
+    assert np.any(pairs[:, 0] == pairs[:, 1])
+    tree = disconnectivity.merge_tree(found.minima.energies, found.transition_states.energies, pairs)
+    assert np.all(np.isfinite(tree.energy))
+
+
+def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, tmp_path):
+    problem, group, starts, found, saved = xor
+    for rounds in (1, len(saved) - 1):
+        landscape, arrays = saved[rounds - 1]
+        database.save(tmp_path / "a.npz", landscape, extra=arrays)
+        fresh = stages.start(problem, group, starts, jax.random.key(6), CONFIG)
+        state = stages.restore(fresh, database.load(tmp_path / "a.npz"), database.load_extra(tmp_path / "a.npz"))
+        while not stages.finished(state, CONFIG, budget=50):
+            state = stages.advance(problem, state, jax.random.key(6), CONFIG)
+        np.testing.assert_array_equal(state.landscape.minima.positions, found.minima.positions)
+        np.testing.assert_array_equal(state.landscape.transition_states.minima, found.transition_states.minima)
+        assert dict(state.landscape.meta) == dict(found.meta)
+
+
+def test_what_is_known_is_kept_and_added_to(xor):
+    problem, group, starts, found, _ = xor
+    more = explore(problem, group, starts, jax.random.key(7), CONFIG, budget=1, landscape=found)
+    np.testing.assert_array_equal(more.minima.positions, found.minima.positions)
+    assert np.all(more.minima.visits >= found.minima.visits)
+    assert more.minima.visits.sum() > found.minima.visits.sum()
+
+
+def test_a_descent_that_ends_on_a_saddle_goes_on_to_a_minimum(xor):
+    # Two equal hidden units stay equal under the gradient: descent ends on a saddle of the symmetric subspace.
+    problem, group, _, found, _ = xor
+    x = np.random.default_rng(3).normal(size=(6, problem.dim))
+    (layer,) = group.layers
+    x[:, layer.units[1]] = x[:, layer.units[0]]
+    ends = np.asarray(surfaces_quench(problem, x))
+    settled = stages._settle(problem, ends, CONFIG)
+    assert np.all(settled.eigenvalues[:, 0] > 0)
+    distances = np.abs(settled.point.energy[:, None] - found.minima.energies).min(axis=1)
+    np.testing.assert_allclose(distances, 0, atol=1e-10)
+    assert np.any(np.linalg.norm(settled.point.position - ends, axis=1) > 0.1)
+
+
+def surfaces_quench(problem, x):
+    from jaxscape import quench
+
+    return quench(problem, jnp.asarray(x)).position
+
+
+def test_outcomes_of_all_searches_are_on_record(xor):
+    _, _, _, found, saved = xor
+    outcomes = found.meta["outcomes"]
+    assert sum(outcomes["saddle searches"].values()) == len(saved) * CONFIG.num_searches
+    assert outcomes["minima"]["CONVERGED"] >= 7
+
+
+def test_float32_and_wrong_dimensions_are_refused():
+    problem, group = surfaces.xor()
+    with pytest.raises(ValueError, match="float64"):
+        explore(problem, group, jnp.zeros((2, problem.dim), jnp.float32), jax.random.key(0))
+    with pytest.raises(ValueError, match="one dimension"):
+        explore(problem, group, jnp.zeros((2, 3)), jax.random.key(0))
+
+
+def test_a_checkpoint_of_other_settings_is_refused():
+    problem, group = surfaces.xor()
+    small = stages.start(problem, group, jnp.zeros((2, problem.dim)), jax.random.key(0))
+    large = stages.start(problem, group, jnp.zeros((3, problem.dim)), jax.random.key(0))
+    with pytest.raises(ValueError, match="other settings"):
+        stages.restore(large, small.landscape, stages.checkpoint(small))

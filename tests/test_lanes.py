@@ -1,0 +1,61 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxscape.search import lanes
+
+# Adds up 1 + 2 + ... + n, one number per step: jobs of very different length with exact results.
+COUNTDOWN = lanes.Kernel(
+    init=lambda n: (n, jnp.zeros_like(n)),
+    step=lambda state: (state[0] - 1, state[1] + state[0]),
+    done=lambda state: state[0] <= 0,
+    result=lambda state: {"sum": state[1]},
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 8), st.integers(1, 9), st.integers(0, 6)
+)
+def test_every_job_is_run_to_its_end_whatever_the_lanes(jobs, num_lanes, refill_every, count):
+    count = min(count, len(jobs))
+    found = lanes.run(COUNTDOWN, jnp.array(jobs), num_lanes=num_lanes, refill_every=refill_every, count=count)["sum"]
+    expected = [n * (n + 1) // 2 if i < count else 0 for i, n in enumerate(jobs)]
+    assert found.tolist() == expected
+
+
+def test_lanes_do_not_wait_for_the_slowest():
+    jobs = jnp.array([400] + [4] * 100)
+    steps = jnp.zeros((), int)
+
+    def step(state):
+        return state[0] - 1, state[1] + 1
+
+    counting = COUNTDOWN._replace(init=lambda n: (n, steps), step=step)
+    queue = jax.make_jaxpr(lambda jobs: lanes.run(counting, jobs, num_lanes=2))(jobs)
+    assert "vmap" not in str(queue)  # one program for all lanes, no lane has a loop of its own
+    assert lanes.run(counting, jobs, num_lanes=2)["sum"].tolist() == jobs.tolist()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "kwargs", "message"),
+    [
+        ((jnp.zeros(3), jnp.zeros(4)), {"num_lanes": 2}, "common first axis"),
+        (jnp.zeros((0, 3)), {"num_lanes": 2}, "at least 1"),
+        (jnp.zeros(()), {"num_lanes": 2}, "common first axis"),
+        (jnp.zeros(3), {"num_lanes": 0}, "num_lanes"),
+    ],
+)
+def test_misuse_is_a_value_error(jobs, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        lanes.run(COUNTDOWN, jobs, **kwargs)
+
+
+def test_where_selects_whole_states():
+    new, old = (jnp.ones(2), {"a": jnp.zeros(())}), (jnp.zeros(2), {"a": jnp.ones(())})
+    chosen = lanes.where(jnp.asarray(True), new, old)
+    np.testing.assert_array_equal(chosen[0], 1.0)
+    assert chosen[1]["a"] == 0

@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxscape import losses, models, objective
+
+
+@pytest.fixture(scope="module")
+def network():
+    key = jax.random.key(0)
+    sizes = (3, 4, 2, 1)
+    data = losses.Supervised(jax.random.normal(key, (20, 3)), jnp.tile(jnp.array([0.0, 1.0]), 10), jnp.asarray(0.01))
+    params = models.init(jax.random.key(1), sizes)
+    return objective.from_loss(losses.sigmoid_cross_entropy(models.mlp("tanh")), params, data), objective.ravel(params)
+
+
+def test_derivatives_match_finite_differences(network):
+    problem, x = network
+    rng = np.random.default_rng(0)
+    v = jnp.asarray(rng.normal(size=problem.dim))
+    h = 1e-5
+
+    def grad(x):
+        return objective.value_and_grad(problem, x)[1]
+
+    slope = (objective.value(problem, x + h * v) - objective.value(problem, x - h * v)) / (2 * h)
+    np.testing.assert_allclose(jnp.vdot(grad(x), v), slope, rtol=1e-8)
+    bend = (grad(x + h * v) - grad(x - h * v)) / (2 * h)
+    np.testing.assert_allclose(objective.hvp(problem, x, v), bend, atol=1e-8)
+    hessian = objective.hessian(problem, x)
+    np.testing.assert_allclose(hessian @ v, bend, atol=1e-8)
+    assert np.array_equal(hessian, hessian.T)
+
+
+def test_loss_is_that_of_an_independent_implementation(network):
+    problem, x = network
+    layers = problem.unravel(x)
+    hidden = np.asarray(problem.data.x)
+    for layer in layers[:-1]:
+        hidden = np.tanh(hidden @ np.asarray(layer.weights) + np.asarray(layer.bias))
+    p = 1 / (1 + np.exp(-(hidden @ np.asarray(layers[-1].weights) + np.asarray(layers[-1].bias))[:, 0]))
+    y = np.asarray(problem.data.y)
+    expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)) + 0.01 * np.sum(np.asarray(x) ** 2)
+    np.testing.assert_allclose(objective.value(problem, x), expected, rtol=1e-12)
+
+
+def test_equal_models_share_compiled_code(network):
+    problem, x = network
+    loss = losses.sigmoid_cross_entropy(models.mlp("tanh"))
+    again = objective.from_loss(loss, problem.unravel(x), problem.data)
+    assert jax.tree.structure(again) == jax.tree.structure(problem)
+
+
+@pytest.mark.parametrize(
+    ("loss", "params", "message"),
+    [
+        (lambda p, _: p, jnp.ones(3), "scalar"),
+        (lambda p, _: jnp.sum(p).astype(int), jnp.ones(3), "scalar"),
+        (lambda p, _: jnp.sum(p), jnp.arange(3), "floating-point"),
+        (lambda p, _: 0.0, {}, "0 values"),
+    ],
+)
+def test_misuse_is_a_value_error(loss, params, message):
+    with pytest.raises(ValueError, match=message):
+        objective.from_loss(loss, params)

@@ -1,0 +1,88 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from jaxscape import from_loss, lbfgs, objective, quench, surfaces
+from jaxscape.search.lbfgs import LbfgsConfig
+from jaxscape.search.points import Status
+
+
+def rosenbrock(x, _):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def test_rosenbrock_converges_to_its_minimum_from_everywhere():
+    problem = from_loss(rosenbrock, jnp.zeros(4))
+    starts = jax.random.uniform(jax.random.key(0), (20, 4), minval=0, maxval=2)
+    found = quench(problem, starts)
+    assert np.all(found.status == Status.CONVERGED)
+    np.testing.assert_allclose(found.position, 1, atol=1e-7)
+    assert np.all(found.grad_rms <= 1e-9)
+
+
+def test_minima_are_minima_for_scipy():
+    problem, _ = surfaces.xor()
+    starts = 2 * jax.random.normal(jax.random.key(1), (10, problem.dim))
+    found = quench(problem, starts)
+    fun = jax.jit(functools.partial(objective.value_and_grad, problem))
+    for position, energy in zip(found.position, found.energy, strict=True):
+        peer = scipy.optimize.minimize(fun, np.asarray(position) + 1e-3, jac=True, method="BFGS", options={"gtol": 1e-9})
+        np.testing.assert_allclose(peer.fun, energy, atol=1e-12)
+
+
+def test_the_result_does_not_depend_on_the_number_of_lanes():
+    problem, _ = surfaces.xor()
+    starts = 2 * jax.random.normal(jax.random.key(2), (20, problem.dim))
+    one, many = quench(problem, starts, num_lanes=1), quench(problem, starts, num_lanes=7)
+    np.testing.assert_allclose(one.energy, many.energy, atol=1e-12)
+    np.testing.assert_allclose(one.position, many.position, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "status"),
+    [
+        (lambda x, _: jnp.sum(jnp.sqrt(x)), -1.0, Status.NONFINITE),  # NaN at the start
+        (lambda x, _: jnp.sum(-jnp.log(x)), 1.0, Status.MAX_EVALUATIONS),  # unbounded below
+        (lambda x, _: jnp.sum(0 * x), 1.0, Status.CONVERGED),  # constant
+        (lambda x, _: jnp.sum(x - jnp.log(x)), 5.0, Status.CONVERGED),  # NaN across a border, minimum inside
+        (lambda x, _: jnp.sum(jnp.where(x > 0, x, jnp.nan)), 1.0, Status.NONFINITE),  # runs against the border
+        (lambda x, _: jnp.sum(jnp.abs(x)), 0.7, Status.STALLED),  # a kink
+    ],
+)
+def test_bad_losses_end_in_bounded_time_with_a_status(loss, start, status):
+    found = quench(from_loss(loss, jnp.zeros(1)), jnp.array([[start]]), LbfgsConfig(max_evaluations=300))
+    assert Status(int(found.status[0])) == status
+    assert found.num_evaluations[0] <= 300
+
+
+def test_float32_stops_at_what_it_can_reach():
+    problem = from_loss(rosenbrock, jnp.zeros(2, jnp.float32))
+    found = quench(problem, jnp.zeros((1, 2), jnp.float32))
+    assert found.position.dtype == jnp.float32
+    np.testing.assert_allclose(found.position, 1, atol=1e-3)
+
+
+def test_starts_of_the_wrong_shape_are_a_value_error():
+    problem = from_loss(rosenbrock, jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"\(n, 2\)"):
+        quench(problem, jnp.zeros((4, 3)))
+
+
+def test_direction_is_that_of_the_dense_bfgs_inverse():
+    rng = np.random.default_rng(0)
+    pairs = rng.normal(size=(3, 2, 5))
+    pairs[:, 1] *= np.sign(np.sum(pairs[:, 0] * pairs[:, 1], axis=1))[:, None]
+    history = lbfgs.empty_history(jnp.zeros(5), 4)
+    for s, y in pairs:
+        history = lbfgs.remember(history, jnp.asarray(s), jnp.asarray(y))
+    s, y = pairs[-1]
+    inverse = np.eye(5) * (s @ y) / (y @ y)
+    for s, y in pairs:
+        left = np.eye(5) - np.outer(s, y) / (s @ y)
+        inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
+    gradient = rng.normal(size=5)
+    np.testing.assert_allclose(lbfgs.direction(history, jnp.asarray(gradient)), -inverse @ gradient, rtol=1e-10)

@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxscape import validation
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31))
+def test_auc_and_r2_are_those_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.append(rng.integers(0, 2, 30), [0, 1]).astype(float)
+    scores = rng.normal(size=32).round(1)  # with ties
+    expected = sklearn.metrics.roc_auc_score(labels, scores)
+    np.testing.assert_allclose(validation.auc(jnp.asarray(labels), jnp.asarray(scores)), expected, atol=1e-12)
+    r2 = sklearn.metrics.r2_score(labels, scores)
+    np.testing.assert_allclose(validation.r2(jnp.asarray(labels), jnp.asarray(scores)), r2, rtol=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_shuffles_stay_within_the_mask_and_the_stratum(seed, dim):
+    rng = np.random.default_rng(seed)
+    x, mask, strata = np.arange(12.0), rng.random(12) < 0.5, rng.integers(-1, 3, 12)
+    moved = np.asarray(validation.shuffle(jax.random.key(seed), jnp.asarray(x), jnp.asarray(mask), jnp.asarray(strata)))
+    np.testing.assert_array_equal(moved[~mask], x[~mask])
+    for stratum in range(-1, 3):
+        chosen = mask & (strata == stratum)
+        assert sorted(moved[chosen].tolist()) == x[chosen].tolist()
+
+
+def test_shuffles_and_random_masks_are_uniform():
+    x, mask, strata = jnp.arange(4.0), jnp.array([True, True, True, False]), jnp.array([0, 0, 0, 0])
+    keys = jax.random.split(jax.random.key(0), 6000)
+    moved = jax.vmap(lambda key: validation.shuffle(key, x, mask, strata))(keys)
+    counts = np.unique(np.asarray(moved[:, :3]), axis=0, return_counts=True)[1]
+    assert len(counts) == 6
+    assert counts.min() > 850
+    strata = jnp.array([0, 0, 0, -1, 1, 1])
+    mask = jnp.array([True, False, False, False, True, False])
+    drawn = np.asarray(jax.vmap(lambda key: validation.random_mask(key, mask, strata))(keys))
+    assert np.all(drawn[:, :3].sum(axis=1) == 1)
+    assert np.all(drawn[:, 4:].sum(axis=1) == 1)
+    assert not drawn[:, 3].any()
+    np.testing.assert_allclose(drawn.mean(axis=0), [1 / 3, 1 / 3, 1 / 3, 0, 0.5, 0.5], atol=0.03)
+
+
+def planted_score(x):
+    """Only the first three weights matter, and only their order."""
+    return jnp.sum(x[:3] * jnp.array([1.0, 0.0, -1.0]))
+
+
+def test_the_weights_that_matter_are_found_and_others_are_not():
+    x = jnp.asarray(np.random.default_rng(0).permutation(24).astype(float)).at[:3].set(jnp.array([30.0, 0.0, -30.0]))
+    for chosen, expected in (([0, 1, 2], True), ([5, 6, 7], False)):
+        mask = jnp.zeros(24, bool).at[jnp.array(chosen)].set(True)
+        test = validation.permutation_test(jax.random.key(1), planted_score, x, mask, num_draws=200)
+        assert (test.p_value < 0.05) == expected
+        assert test.baseline == 60
+        assert len(test.random) == 200
+
+
+def test_p_values_of_random_sets_are_uniform():
+    # With the null true, as many p-values lie below a bound as the bound says.
+    x = jnp.asarray(np.random.default_rng(1).normal(size=10))
+
+    def score(x):
+        return -jnp.sum((x - jnp.arange(10.0)) ** 2)
+
+    def one(key):
+        mask = validation.random_mask(key, jnp.arange(10) < 3, jnp.zeros(10, int))
+        return validation.permutation_test(key, score, x, mask, num_draws=60, num_shuffles=20).p_value
+
+    values = [float(one(key)) for key in jax.random.split(jax.random.key(2), 60)]
+    assert 0.3 < np.mean(values) < 0.7
+    assert np.mean(np.array(values) <= 0.05) <= 0.15
+
+
+def test_the_same_key_gives_the_same_test():
+    mask = jnp.arange(12) < 4
+    runs = [validation.permutation_test(jax.random.key(3), planted_score, jnp.arange(12.0), mask) for _ in range(2)]
+    np.testing.assert_array_equal(runs[0].random, runs[1].random)
+
+
+@pytest.mark.parametrize(("mask", "strata"), [(jnp.zeros(3, bool), None), (jnp.ones(3, bool), jnp.array([0, -1, 0]))])
+def test_an_impossible_choice_is_a_value_error(mask, strata):
+    with pytest.raises(ValueError, match="mask must choose"):
+        validation.permutation_test(jax.random.key(0), jnp.sum, jnp.ones(3), mask, strata=strata)
