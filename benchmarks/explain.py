@@ -2,8 +2,8 @@
 
     python benchmarks/explain.py breast_cancer checkerboard path/to/creditcard.csv --seeds 5 --out explain.json
 
-Quality beside time: held-out score, effect of shuffling the conserved weights against random sets, top columns, seconds.
-The last column of a CSV is the target. Nothing is tuned per data set.
+Quality beside time: held-out score, effect of shuffling the conserved weights against random sets, top columns and
+seconds. The last column of a CSV is the target. Nothing is tuned per data set.
 """
 
 import argparse

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _explain(options)
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing: install the table tools with  pip install 'jaxscape-landscapes[tabular]'")
+        return _fail(f"{error.name} is missing; install it with: pip install 'jaxscape-landscapes[tabular]'")
     except KeyboardInterrupt:
         print(f"\nstopped; go on with --resume --out {options.out}", file=sys.stderr)
         return 130
@@ -27,15 +27,15 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser(
         "explain",
         help="which columns of a table drive a model of it?",
-        description="Train small networks on a table, explore their loss landscape, and report the columns that drive them.",
+        description="Train networks on a table, explore their loss landscape, report the columns that drive them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    explain.add_argument("data", metavar="DATA", help="breast_cancer, checkerboard, or the path of a .csv or .csv.gz file")
+    explain.add_argument("data", metavar="DATA", help="breast_cancer, checkerboard, or a .csv or .csv.gz file")
     explain.add_argument("--target", metavar="COLUMN", help="column to predict (default: the last one)")
     explain.add_argument("--task", choices=("auto", "binary", "regression"), default="auto", help="kind of target")
     explain.add_argument("--hidden", type=int, default=5, metavar="N", help="hidden units")
     explain.add_argument(
-        "--activation", choices=("tanh", "sin", "sigmoid", "softplus", "gelu"), default="tanh", help="of the hidden units"
+        "--activation", choices=("tanh", "sin", "sigmoid", "softplus", "gelu"), default="tanh", help="of each unit"
     )
     explain.add_argument("--l2", type=float, default=1e-3, metavar="X", help="strength of the L2 penalty, above 0")
     explain.add_argument("--minima", type=int, default=50, metavar="N", help="minima to look for")
@@ -100,7 +100,7 @@ def _print(console: "object", found: "Explanation", out: Path) -> None:
     table = Table(title="Columns that drive the model", title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("column")
-    table.add_column("share of the conserved weights", justify="right")
+    table.add_column("share of the weights compared", justify="right")
     for row in report.ranks(found)[:10]:
         table.add_row(str(row["rank"]), escape(row["name"]), f"{row['score']:.1%} ± {row['score_std']:.1%}")
     console.print(table)

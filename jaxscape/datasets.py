@@ -3,9 +3,10 @@
 import csv
 import difflib
 import gzip
+import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,7 +28,7 @@ class DataError(ValueError):
 
 
 class Table(NamedTuple):
-    """A table and a question: `name`, the columns `x`, the target `y`, its column `target`, `notes` on what was done."""
+    """A table and a question: `name`, the columns `x`, the target `y`, its column `target`, `notes` on it."""
 
     name: str
     x: "pd.DataFrame"
@@ -146,9 +147,9 @@ def _check_shape(path: Path) -> list[str]:
     return header
 
 
-def _open(path: Path) -> IO[str]:
+def _open(path: Path) -> io.TextIOWrapper:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+        return io.TextIOWrapper(gzip.GzipFile(path), encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
 
@@ -234,7 +235,7 @@ def _encode_target(table: Table, y: "pd.Series", task: str, notes: list[str]) ->
         raise DataError(f"{where} has {len(classes)} classes; more than two are not supported yet{hint}")
     smallest = y.value_counts()
     if smallest.min() < 4:
-        raise DataError(f"{where} has only {smallest.min()} rows of {smallest.idxmin()!r}: at least 4 are needed to test")
+        raise DataError(f"{where} has only {smallest.min()} rows of {smallest.idxmin()!r}: at least 4 are needed")
     notes.append(f"the model predicts {table.target} = {classes[1]} (the other class: {classes[0]})")
     return "binary", (y == classes[1]).to_numpy(float)
 
@@ -300,7 +301,7 @@ def _encode_categorical(
         notes.append(f"column {name!r}: {int(column.isna().sum())} missing values are a category of their own")
     categories, counts = np.unique(text[train], return_counts=True)
     if categories.size > _MAX_CATEGORIES:
-        notes.append(f"column {name!r}: only the {_MAX_CATEGORIES} most frequent of {categories.size} categories are used")
+        notes.append(f"column {name!r}: the {_MAX_CATEGORIES} most frequent of {categories.size} categories are used")
         categories = np.sort(categories[np.argsort(-counts, kind="stable")[:_MAX_CATEGORIES]])
     if categories.size < 2:
         notes.append(f"column {name!r} was dropped: constant in the training rows")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxscape import losses, models
 from jaxscape.analysis import attribution, conserved, disconnectivity, validation
@@ -74,7 +74,7 @@ Progress = Callable[[float, str], None]
 
 def explain(
     dataset: Dataset,
-    config: ExplainConfig = ExplainConfig(),  # noqa: B008  (frozen)
+    config: ExplainConfig = ExplainConfig(),
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -109,7 +109,9 @@ def explain(
     found = conserved.conserved_weights(
         weights, nobody, criterion=config.criterion, threshold=config.threshold, candidates=candidates
     )
-    scores, scores_std = _column_scores(dataset, weights, found, symmetry)
+    # A group of one conserves all of its weights, so that its scores are plain magnitudes.
+    chosen = found.mask[0] if found.mask[0].any() else candidates
+    scores, scores_std = _column_scores(dataset, weights, chosen, symmetry)
     best = jnp.asarray(weights[0])
     score_train, score_test = (
         _scorer(objective, dataset, config, *rows)
@@ -120,7 +122,7 @@ def explain(
         jax.random.fold_in(key, 2),
         score_test,
         best,
-        jnp.asarray(found.mask[0] if found.mask[0].any() else candidates),
+        jnp.asarray(chosen),
         strata=jnp.where(jnp.asarray(candidates), 0, -1),
         num_draws=config.num_draws,
     )
@@ -175,15 +177,16 @@ def _scorer(
 
 
 def _column_scores(
-    dataset: Dataset, weights: np.ndarray, found: ConservedWeights, symmetry: Symmetry
-) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the scores of the inputs of each original column, as shares of the whole."""
-    per_input = attribution.feature_scores(found, symmetry)
-    members = attribution.member_scores(weights, found.mask[0], symmetry)
+    dataset: Dataset, weights: Float[np.ndarray, "m P"], mask: Bool[np.ndarray, " P"], symmetry: Symmetry
+) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
+    """Add up the scores of the inputs of each original column, as shares of the whole; then their spread."""
     belongs = np.eye(len(dataset.features))[dataset.column]
-    total = per_input.sum() or 1.0
-    shares = (per_input @ belongs)[0] / total
-    return shares, (members @ belongs / (members.sum(axis=1, keepdims=True) + (members.sum() == 0))).std(axis=0)
+
+    def shares(points: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n features"]:
+        scores = attribution.input_scores(points, mask, symmetry) @ belongs
+        return scores / np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+
+    return shares(weights.mean(axis=0, keepdims=True))[0], shares(weights).std(axis=0)
 
 
 def _explore(
@@ -198,7 +201,9 @@ def _explore(
     progress: Progress,
 ) -> Landscape:
     num_lanes = 4 if jax.default_backend() == "cpu" else 64
-    settings = ExploreConfig(num_minima=config.minima, patience=3, hopping_steps=500, num_searches=24, num_lanes=num_lanes)
+    settings = ExploreConfig(
+        num_minima=config.minima, patience=3, hopping_steps=500, num_searches=24, num_lanes=num_lanes
+    )
     exploration = explore.start(objective, symmetry, starts, jax.random.fold_in(key, 1), settings)
     meta = {"settings": _settings(config), "data": _digest(dataset)}
     exploration = exploration._replace(landscape=database.empty(symmetry, meta))
@@ -209,9 +214,7 @@ def _explore(
     tell = _Teller(progress, config)
     while not explore.finished(exploration, settings, budget=config.rounds):
         tell.exploration = exploration
-        exploration = explore.advance(
-            objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell
-        )
+        exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
         if checkpoint is not None:
             database.save(checkpoint, exploration.landscape, extra=explore.checkpoint(exploration))
     if len(exploration.landscape.minima.energies) == 0:
@@ -254,7 +257,8 @@ def _resume(fresh: Exploration, checkpoint: Path, meta: dict[str, Any]) -> Explo
 
 def _settings(config: ExplainConfig) -> dict[str, Any]:
     """The settings that shape the exploration: a change of the others does not forbid to resume."""
-    return {name: value for name, value in asdict(config).items() if name in ("hidden", "activation", "l2", "minima", "seed")}
+    names = ("hidden", "activation", "l2", "minima", "seed")
+    return {name: value for name, value in asdict(config).items() if name in names}
 
 
 def _digest(dataset: Dataset) -> str:

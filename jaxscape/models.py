@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxscape.symmetry import HiddenLayer, Symmetry
 
@@ -85,14 +85,13 @@ def symmetry(sizes: Sequence[int], activation: str = "tanh") -> Symmetry:
         sizes: as for `init`.
         activation: a name in `ACTIVATIONS`.
     """
-    def numbered(shape: tuple[int, ...]) -> Int[np.ndarray, "..."]:
-        nonlocal dim
-        first, dim = dim, dim + int(np.prod(shape))
-        return np.arange(first, dim).reshape(shape)
-
     # In the order of `ravel_pytree`: layer by layer, weights before bias.
-    dim = 0
-    indices = [(numbered((fan_in, fan_out)), numbered((fan_out,))) for fan_in, fan_out in itertools.pairwise(sizes)]
+    dim, indices = 0, []
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        weights = dim + np.arange(fan_in * fan_out).reshape(fan_in, fan_out)
+        bias = dim + fan_in * fan_out + np.arange(fan_out)
+        dim += (fan_in + 1) * fan_out
+        indices.append((weights, bias))
     hidden = tuple(
         HiddenLayer(incoming=weights.T, bias=bias, outgoing=outgoing)
         for (weights, bias), (outgoing, _) in itertools.pairwise(indices)

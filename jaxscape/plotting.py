@@ -75,7 +75,7 @@ def feature_bars(
     spread = None if errors is None else errors[top]
     ax.barh(np.arange(len(top)), scores[top], xerr=spread, color=_BAD, ecolor="black", capsize=2, height=0.7)
     ax.set_yticks(np.arange(len(top)), [_plain(names[i]) for i in top])
-    ax.set_xlabel("share of the conserved weights")
+    ax.set_xlabel("share of the weights compared")
     ax.set_xlim(left=0)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

@@ -49,18 +49,21 @@ def verdict(explanation: Explanation) -> tuple[bool, str]:
     """Say in words what the permutation test found; the first value: does it support the ranking?"""
     test, name = explanation.test, {"auc": "AUC", "r2": "R²"}[measure(explanation)]
     if not explanation.conserved.mask.any():
-        return False, "There is only one minimum in the group: nothing can be called conserved, and nothing was tested."
+        return False, (
+            "Only one minimum was found (up to copies), so there is no group whose weights could differ: the columns "
+            "are ranked by the magnitude of its input weights, and nothing was tested."
+        )
     conserved, random = float(test.conserved.mean()), float(test.random.mean())
     what = (
-        f"Shuffling the conserved weights takes the held-out {name} from {float(test.baseline):.3f} to {conserved:.3f}; "
-        f"shuffling as many random input weights, to {random:.3f} ± {float(test.random.std()):.3f} "
+        f"Shuffling the conserved weights takes the held-out {name} from {float(test.baseline):.3f} to "
+        f"{conserved:.3f}; shuffling as many random input weights, to {random:.3f} ± {float(test.random.std()):.3f} "
         f"(p = {float(test.p_value):.3f})."
     )
     if float(test.p_value) <= _SIGNIFICANT:
         return True, f"{what} The model relies on the conserved weights more than on others: the ranking has support."
     return False, (
-        f"{what} That is no more than random weights do: here the conserved weights do not mark what the model relies on, "
-        "and the ranking should not be trusted."
+        f"{what} That is no more than random weights do: here the conserved weights do not mark what the model relies "
+        "on, and the ranking should not be trusted."
     )
 
 
@@ -159,7 +162,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
 
 
 def write(explanation: Explanation, folder: Path) -> None:
-    """Write `index.html`, `figures/*.png`, `features.csv` and `summary.json` into a folder, which is made if need be."""
+    """Write `index.html`, `figures/*.png`, `features.csv` and `summary.json` into a folder, made if need be."""
     pngs = {}
     for name, figure in figures(explanation).items():
         buffer = io.BytesIO()

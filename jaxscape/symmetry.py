@@ -43,8 +43,8 @@ class Symmetry(NamedTuple):
 def apply(
     symmetry: Symmetry,
     x: Float[np.ndarray, "*batch P"],
-    permutations: list[Int[np.ndarray, " units"]],
-    signs: list[Float[np.ndarray, " units"]],
+    permutations: list[Int[np.ndarray, "_"]],
+    signs: list[Float[np.ndarray, "_"]],
 ) -> Float[np.ndarray, "*batch P"]:
     """Move points by one element of the group.
 

@@ -46,8 +46,12 @@ def test_groups_are_aligned_to_their_own_lowest_member():
 def test_relative_spread_does_not_call_small_weights_conserved():
     weights = np.stack([[5.0, 0.01, 2.0], [5.5, -0.01, 2.0]])
     labels = np.zeros(2, int)
-    assert conserved.conserved_weights(weights, labels, criterion="relative", threshold=2 / 3).mask.tolist() == [[True, False, True]]
-    assert conserved.conserved_weights(weights, labels, criterion="absolute", threshold=2 / 3).mask.tolist() == [[False, True, True]]
+    assert conserved.conserved_weights(weights, labels, criterion="relative", threshold=2 / 3).mask.tolist() == [
+        [True, False, True]
+    ]
+    assert conserved.conserved_weights(weights, labels, criterion="absolute", threshold=2 / 3).mask.tolist() == [
+        [False, True, True]
+    ]
 
 
 def test_candidates_limit_the_choice_and_a_group_of_one_has_none():
@@ -74,5 +78,5 @@ def test_scores_of_inputs_add_up_the_magnitudes_of_their_conserved_weights():
         for column in range(3)
     ]
     np.testing.assert_allclose(attribution.feature_scores(found, GROUP)[0], expected)
-    single = attribution.member_scores(weights[:1], found.mask[0], GROUP)
+    single = attribution.input_scores(weights[:1], found.mask[0], GROUP)
     np.testing.assert_allclose(single[0], (np.abs(weights[0]) * found.mask[0])[incoming].sum(axis=0))

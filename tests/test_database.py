@@ -19,7 +19,9 @@ def minima(positions, energies):
 def states(positions, energies, pairs):
     energies = np.asarray(energies, float)
     ones = np.ones(len(energies), int)
-    return TransitionStates(np.asarray(positions), energies, -ones.astype(float), np.asarray(positions), np.asarray(pairs), ones)
+    return TransitionStates(
+        np.asarray(positions), energies, -ones.astype(float), np.asarray(positions), np.asarray(pairs), ones
+    )
 
 
 def isomers(rng, x, number):
@@ -29,8 +31,12 @@ def isomers(rng, x, number):
 
 def landscape(seed=0, number=4):
     rng = np.random.default_rng(seed)
-    found, _ = database.insert_minima(database.empty(GROUP, {"seed": seed}), minima(rng.normal(size=(number, GROUP.dim)), range(number)))
-    found, _ = database.insert_transition_states(found, states(rng.normal(size=(2, GROUP.dim)), [9, 10], [[1, 0], [2, 2]]))
+    found, _ = database.insert_minima(
+        database.empty(GROUP, {"seed": seed}), minima(rng.normal(size=(number, GROUP.dim)), range(number))
+    )
+    found, _ = database.insert_transition_states(
+        found, states(rng.normal(size=(2, GROUP.dim)), [9, 10], [[1, 0], [2, 2]])
+    )
     return database.add_attempted(found, np.array([[1, 0]]))
 
 

@@ -94,4 +94,6 @@ def test_the_level_is_that_of_the_superbasin_that_stands_out():
 )
 def test_misuse_is_a_value_error(energy, ts_energy, pairs, message):
     with pytest.raises(ValueError, match=message):
-        disconnectivity.merge_tree(np.array(energy, float), np.array(ts_energy, float), np.array(pairs, int).reshape(-1, 2))
+        disconnectivity.merge_tree(
+            np.array(energy, float), np.array(ts_energy, float), np.array(pairs, int).reshape(-1, 2)
+        )

@@ -35,10 +35,13 @@ def test_xor_is_found_whole_and_nothing_more(xor):
 def test_every_point_is_what_it_is_called(xor):
     problem, _, _, found, _ = xor
 
+    @jax.jit
+    @jax.vmap
+    def derivatives(x):
+        return objective.value_and_grad(problem, x)[1], objective.hessian(problem, x)
+
     def index_and_gradient(positions):
-        positions = jnp.asarray(positions)
-        gradients = jax.vmap(lambda x: objective.value_and_grad(problem, x)[1])(positions)
-        hessians = np.asarray(jax.vmap(lambda x: objective.hessian(problem, x))(positions))
+        gradients, hessians = derivatives(jnp.asarray(positions))
         return np.sum(np.linalg.eigvalsh(hessians) < 0, axis=1), np.abs(gradients).max()
 
     index, gradient = index_and_gradient(found.minima.positions)

@@ -30,7 +30,9 @@ def test_minima_are_minima_for_scipy():
     found = quench(problem, starts)
     fun = jax.jit(functools.partial(objective.value_and_grad, problem))
     for position, energy in zip(found.position, found.energy, strict=True):
-        peer = scipy.optimize.minimize(fun, np.asarray(position) + 1e-3, jac=True, method="BFGS", options={"gtol": 1e-9})
+        peer = scipy.optimize.minimize(
+            fun, np.asarray(position) + 1e-3, jac=True, method="BFGS", options={"gtol": 1e-9}
+        )
         np.testing.assert_allclose(peer.fun, energy, atol=1e-12)
 
 

@@ -11,7 +11,9 @@ from jaxscape import losses, models, objective, symmetry
 
 def random_element(group, rng):
     permutations = [rng.permutation(len(layer.bias)) for layer in group.layers]
-    signs = [rng.choice([-1.0, 1.0], len(layer.bias)) if group.odd else np.ones(len(layer.bias)) for layer in group.layers]
+    signs = [
+        rng.choice([-1.0, 1.0], len(layer.bias)) if group.odd else np.ones(len(layer.bias)) for layer in group.layers
+    ]
     return permutations, signs
 
 

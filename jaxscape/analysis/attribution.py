@@ -8,7 +8,7 @@ from jaxscape.symmetry import Symmetry
 
 
 def feature_scores(conserved: ConservedWeights, symmetry: Symmetry) -> Float[np.ndarray, "G features"]:
-    """Score each input by the conserved weights that lead from it: the sum of their mean magnitudes.
+    """Score each input by the conserved weights that lead from it: the sum of the magnitudes of their means.
 
     Args:
         conserved: from `conserved.conserved_weights`.
@@ -17,17 +17,16 @@ def feature_scores(conserved: ConservedWeights, symmetry: Symmetry) -> Float[np.
     Returns:
         One score per group and input, not normalised.
     """
-    return _per_input(np.abs(conserved.mean), conserved.mask, symmetry)
+    return input_scores(conserved.mean, conserved.mask, symmetry)
 
 
-def member_scores(
-    weights: Float[np.ndarray, "m P"], mask: Bool[np.ndarray, " P"], symmetry: Symmetry
-) -> Float[np.ndarray, "m features"]:
-    """Score each input by the conserved weights of each aligned member of a group: how far the members agree."""
-    return _per_input(np.abs(weights), mask[None], symmetry)
+def input_scores(
+    weights: Float[np.ndarray, "n P"], mask: Bool[np.ndarray, "*n P"], symmetry: Symmetry
+) -> Float[np.ndarray, "n features"]:
+    """Score each input of each network by the sum of the magnitudes of its masked input weights.
 
-
-def _per_input(magnitude: np.ndarray, mask: np.ndarray, symmetry: Symmetry) -> np.ndarray:
+    For the aligned members of a group, the spread of these scores says how far the members agree.
+    """
     incoming = symmetry.layers[0].incoming
-    scores: np.ndarray = (magnitude * mask)[:, incoming].sum(axis=1)
+    scores: Float[np.ndarray, "n features"] = (np.abs(weights) * mask)[:, incoming].sum(axis=1)
     return scores

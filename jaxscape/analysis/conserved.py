@@ -1,4 +1,7 @@
-"""Conserved weights: those that stay the same over a whole group of minima (Niroomand & Wales 2023, arXiv:2304.02381)."""
+"""Conserved weights: those that stay the same over a whole group of minima.
+
+After Niroomand & Wales (2023), arXiv:2304.02381.
+"""
 
 from typing import Literal, NamedTuple
 

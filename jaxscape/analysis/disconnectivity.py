@@ -1,7 +1,8 @@
-"""Disconnectivity: which minima belong together below a given energy (Becker & Karplus, J. Chem. Phys. 106, 1495, 1997).
+"""Disconnectivity: which minima belong together below a given energy.
 
-Two minima are joined at the lowest energy at which some sequence of transition states leads from one to the other. That
-is exact single linkage over transition states in order of energy, so one tree holds the answer for every level.
+Two minima are joined at the lowest energy at which some sequence of transition states leads from one to the other
+(Becker & Karplus, J. Chem. Phys. 106, 1495, 1997; Wales, Miller & Walsh, Nature 394, 758, 1998). That is exact single
+linkage over transition states in order of energy, so one tree holds the answer for every level.
 """
 
 from typing import NamedTuple
@@ -10,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+_Point = tuple[float, float]
 
 
 class MergeTree(NamedTuple):
@@ -163,9 +166,9 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
     # Minima that merge at the very bottom are parted one line further down.
     levels, labels = np.append(levels, bottom), [*labels, np.arange(len(energy))]
     order: list[int] = []
-    lines: list[tuple[tuple[tuple[float, float], tuple[float, float]], tuple[int, int]]] = []
+    lines: list[tuple[tuple[_Point, _Point], tuple[int, int]]] = []
 
-    def place(members: np.ndarray, depth: int) -> tuple[float, float]:
+    def place(members: np.ndarray, depth: int) -> _Point:
         """Draw the superbasin that `members` form at `levels[depth]`; return where its line to the parent ends."""
         first = len(order)
         if len(members) == 1:
@@ -175,14 +178,14 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
             lines.append((((first, start), (first, end)), (first, first + 1)))
             return float(first), start
         parts = [members[labels[depth + 1][members] == label] for label in np.unique(labels[depth + 1][members])]
-        starts, ends = [], []
+        firsts, ends = [], []
         for part in _largest_inside(parts):
-            starts.append(len(order))
+            firsts.append(len(order))
             ends.append(place(part, depth + 1))
-        top = (sum(x for x, _ in ends) / len(ends), float(levels[depth]))
-        for start, stop, end in zip(starts, [*starts[1:], len(order)], ends, strict=True):
-            lines.append(((top, end), (start, stop)))
-        return top
+        joint = (sum(x for x, _ in ends) / len(ends), float(levels[depth]))
+        for left, right, below in zip(firsts, [*firsts[1:], len(order)], ends, strict=True):
+            lines.append(((joint, below), (left, right)))
+        return joint
 
     roots = [np.flatnonzero(labels[0] == label) for label in range(labels[0].max() + 1)]
     for root in _largest_inside(roots):

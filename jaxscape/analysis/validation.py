@@ -1,4 +1,4 @@
-"""Does the model depend on a set of weights? Shuffle them among themselves, and compare with random sets of equal size."""
+"""Does a model depend on some of its weights? Shuffle them among themselves, and as many random ones to compare."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -102,7 +102,8 @@ def identify(
     ranked = energies[order]
     new = np.arange(num_known, len(energies))
     window = energy_tol * np.maximum(1, np.abs(energies[new]))
-    first, last = np.searchsorted(ranked, energies[new] - window), np.searchsorted(ranked, energies[new] + window, "right")
+    first = np.searchsorted(ranked, energies[new] - window)
+    last = np.searchsorted(ranked, energies[new] + window, side="right")
     same_as = np.arange(len(energies))
     for i, low, high in zip(new, first, last, strict=True):
         nearby = np.sort(order[low:high])
@@ -176,8 +177,9 @@ def insert_transition_states(
         ValueError: if a minimum does not exist or does not lie below its transition state.
     """
     pairs = np.sort(transition_states.minima, axis=1)
-    if pairs.size and (pairs.min() < 0 or pairs.max() >= len(landscape.minima.energies)):
-        raise ValueError(f"transition states name minimum {pairs.max()}, but there are {len(landscape.minima.energies)}")
+    size = len(landscape.minima.energies)
+    if pairs.size and (pairs.min() < 0 or pairs.max() >= size):
+        raise ValueError(f"transition states name minimum {pairs.max()}, but there are {size}")
     if np.any(landscape.minima.energies[pairs] >= transition_states.energies[:, None]):
         raise ValueError("a transition state must lie above both of its minima")
     new = transition_states._replace(minima=pairs)
@@ -248,6 +250,7 @@ def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[s
         "attempted": landscape.attempted,
         "symmetry/dim": np.asarray(landscape.symmetry.dim),
         "symmetry/odd": np.asarray(landscape.symmetry.odd),
+        "symmetry/num_layers": np.asarray(len(landscape.symmetry.layers)),
         "meta": np.asarray(json.dumps(dict(landscape.meta))),
     }
     for i, layer in enumerate(landscape.symmetry.layers):
@@ -276,9 +279,9 @@ def load(path: str | os.PathLike[str]) -> Landscape:
     """
     arrays = _read(path)
     try:
-        num_layers = len({name.split("/")[1] for name in arrays if name.startswith("symmetry/") and name.count("/") == 2})
         layers = tuple(
-            HiddenLayer(*(arrays[f"symmetry/{i}/{name}"] for name in HiddenLayer._fields)) for i in range(num_layers)
+            HiddenLayer(*(arrays[f"symmetry/{i}/{name}"] for name in HiddenLayer._fields))
+            for i in range(int(arrays["symmetry/num_layers"]))
         )
         return Landscape(
             Minima(*(arrays[f"minima/{name}"] for name in Minima._fields)),

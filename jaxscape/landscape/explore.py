@@ -23,7 +23,6 @@ from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import HoppingConfig, HoppingState
 from jaxscape.search.eigenvector_following import FollowingConfig, PushOffConfig, TransitionState
 from jaxscape.search.interpolation import highest_points
-from jaxscape.search.newton import Polished
 from jaxscape.search.points import Status
 from jaxscape.search.quench import quench
 from jaxscape.symmetry import Symmetry, align, fingerprint
@@ -39,8 +38,8 @@ class ExploreConfig:
 
     `num_minima`: hopping stops at this many; `patience`: rounds without a new point before the landscape counts as
     explored; `hopping_steps`: gradients per walker and round; `num_searches`: transition-state searches per round;
-    `num_lanes`: searches in work at once, few for the cache of a CPU, hundreds for a GPU, the same result with any; then
-    the settings of the searches.
+    `num_lanes`: searches in work at once, few for the cache of a CPU, hundreds for a GPU, the same result with any;
+    then the settings of the searches.
     """
 
     num_minima: int = 1000
@@ -68,7 +67,7 @@ def start(
     symmetry: Symmetry,
     starts: Float[Array, "B P"],
     key: PRNGKeyArray,
-    config: ExploreConfig = ExploreConfig(),  # noqa: B008  (frozen)
+    config: ExploreConfig = ExploreConfig(),
     *,
     landscape: Landscape | None = None,
 ) -> Exploration:
@@ -92,7 +91,7 @@ def explore(
     symmetry: Symmetry,
     starts: Float[Array, "B P"],
     key: PRNGKeyArray,
-    config: ExploreConfig = ExploreConfig(),  # noqa: B008  (frozen)
+    config: ExploreConfig = ExploreConfig(),
     *,
     budget: int = 50,
     landscape: Landscape | None = None,
@@ -130,14 +129,14 @@ def finished(exploration: Exploration, config: ExploreConfig, *, budget: int) ->
     minima = exploration.landscape.minima
     if exploration.round > budget or exploration.idle >= config.patience:
         return True
-    return len(minima.energies) >= config.num_minima and database.components(exploration.landscape).max() == 0
+    return len(minima.energies) >= config.num_minima and not database.components(exploration.landscape).any()
 
 
 def advance(
     objective: Objective,
     exploration: Exploration,
     key: PRNGKeyArray,
-    config: ExploreConfig = ExploreConfig(),  # noqa: B008  (frozen)
+    config: ExploreConfig = ExploreConfig(),
     *,
     on_phase: Callable[[str], None] = lambda phase: None,
 ) -> Exploration:
@@ -181,7 +180,9 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
     template = fresh.walkers._replace(key=jax.random.key_data(fresh.walkers.key))
     leaves, structure = jax.tree.flatten(template)
     saved = [arrays.get(f"walkers/{i}") for i in range(len(leaves))]
-    if any(new is None or new.shape != old.shape or new.dtype != old.dtype for new, old in zip(saved, leaves, strict=True)):
+    if any(
+        new is None or new.shape != old.shape or new.dtype != old.dtype for new, old in zip(saved, leaves, strict=True)
+    ):
         raise ValueError("the checkpoint holds walkers of another shape: it was made with other settings")
     walkers = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved])
     walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key))
@@ -227,14 +228,14 @@ def _negative(eigenvalues: Float[np.ndarray, "n P"]) -> Bool[np.ndarray, "n P"]:
     return eigenvalues < -_ZERO_CURVATURE * np.abs(eigenvalues).max(axis=1, keepdims=True)
 
 
-def _polish(objective: Objective, positions: np.ndarray, index: int, config: ExploreConfig) -> Polished:
+def _polish(objective: Objective, positions: np.ndarray, index: int, config: ExploreConfig) -> Any:
+    """Return the `Polished` points as NumPy arrays."""
     # A small dense Hessian does not fill the machine, a large one fills the memory.
     run = functools.partial(newton.polish, objective, index=index, num_lanes=max(1, 128 // objective.dim))
-    polished: Polished = _padded(run, 2 * config.num_searches, positions)
-    return polished
+    return _padded(run, 2 * config.num_searches, positions)
 
 
-def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -> Polished:
+def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -> Any:
     """Polish the ends of descents to certified minima; where one is a saddle, step off along it and descend again.
 
     A descent from a symmetric point stays in its symmetric subspace and can end on a saddle. The two ways off it lead
@@ -256,7 +257,7 @@ def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) 
     return polished
 
 
-def _as_minima(polished: Polished) -> Minima:
+def _as_minima(polished: Any) -> Minima:
     ones = np.ones(len(polished.point.energy), int)
     eigenvalues, eigenvectors = polished.eigenvalues[:, 0], polished.eigenvector
     return Minima(polished.point.position, polished.point.energy, eigenvalues, eigenvectors, ones, 0 * ones)
@@ -296,7 +297,7 @@ def _hop(
     walkers, buffer = basin_hopping.run(
         objective, walkers, config.hopping, num_steps=config.hopping_steps, capacity=capacity
     )
-    points = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(buffer.count)], buffer.points)
+    points: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(buffer.count)], buffer.points)
     landscape = _count_statuses(landscape, "hops", points.status)
     points = _take(points, points.status == Status.CONVERGED)
     if len(points.energy):
@@ -306,7 +307,7 @@ def _hop(
 
 def _search_saddles(
     objective: Objective, landscape: Landscape, step_sizes: np.ndarray, rng: np.random.Generator, config: ExploreConfig
-) -> tuple[Polished, Landscape]:
+) -> tuple[Any, Landscape]:
     """Search transition states and certify them: half of the searches between minima and half out from single ones.
 
     Once there are minima enough, connecting them comes first.
@@ -317,7 +318,7 @@ def _search_saddles(
     landscape, more_starts, more_vectors = _outward(landscape, config.num_searches - len(pairs), step_sizes, rng)
     starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
     run = functools.partial(following.search, objective, config=config.following, num_lanes=config.num_lanes)
-    found: TransitionState = _padded(run, config.num_searches, starts, vectors)
+    found = _padded(run, config.num_searches, starts, vectors)
     landscape = _count_statuses(landscape, "saddle searches", found.point.status)
     found = _take(found, found.point.status == Status.CONVERGED)
     polished = _polish(objective, found.point.position, 1, config)
@@ -379,9 +380,7 @@ def _outward(
     return landscape._replace(minima=minima._replace(searches=searches)), starts, vectors
 
 
-def _insert_saddles(
-    objective: Objective, landscape: Landscape, polished: Polished, config: ExploreConfig
-) -> Landscape:
+def _insert_saddles(objective: Objective, landscape: Landscape, polished: Any, config: ExploreConfig) -> Landscape:
     """Insert certified saddles; descend only from those that are new."""
     known = landscape.transition_states
     size = len(known.energies)
@@ -410,7 +409,6 @@ def _insert_saddles(
     point = connections.transition.point
     below = np.all(pairs >= 0, axis=1)
     below[below] &= np.all(landscape.minima.energies[pairs[below]] < point.energy[below, None], axis=1)
-    states = TransitionStates(
-        point.position, point.energy, connections.transition.eigenvalue, connections.transition.eigenvector, pairs, counts
-    )
+    eigenvalues, eigenvectors = connections.transition.eigenvalue, connections.transition.eigenvector
+    states = TransitionStates(point.position, point.energy, eigenvalues, eigenvectors, pairs, counts)
     return database.insert_transition_states(landscape, _take(states, below))[0]

@@ -58,7 +58,7 @@ class Buffer(NamedTuple):
     """The quenches that ended, in order: `points` (capacity rows), `count ()` rows of them used, `overflow ()`."""
 
     points: StationaryPoint
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # hides tuple.count
     overflow: Bool[Array, ""]
 
 
@@ -82,7 +82,7 @@ def init(key: PRNGKeyArray, starts: Float[Array, "B P"], config: HoppingConfig) 
 def run(
     objective: Objective,
     state: HoppingState,
-    config: HoppingConfig = HoppingConfig(),  # noqa: B008  (frozen)
+    config: HoppingConfig = HoppingConfig(),
     *,
     num_steps: Int[Array, ""] | int,
     capacity: int,

@@ -27,9 +27,9 @@ _HISTORY = 8
 class FollowingConfig:
     """Settings of the saddle search.
 
-    `tolerance`: RMS gradient to stop at (finish with `newton.polish`); `max_uphill`: longest step along the eigenvector;
-    `max_step`: longest step orthogonal to it; `max_steps`: steps per search; `patience`: steps in a row with no negative
-    curvature before giving up; `num_lanczos` (static): Hessian-vector products per step.
+    `tolerance`: RMS gradient to stop at (finish with `newton.polish`); `max_uphill`: longest step along the
+    eigenvector; `max_step`: longest step orthogonal to it; `max_steps`: steps per search; `patience`: steps in a row
+    with no negative curvature before giving up; `num_lanczos` (static): Hessian-vector products per step.
     """
 
     tolerance: Float[Array, ""] | float = 1e-6
@@ -69,8 +69,8 @@ class FollowingState(NamedTuple):
     """One lane of a saddle search.
 
     `position (P,)`, `energy ()`, `gradient (P,)`; `curvature ()` and `vector (P,)`: the lowest eigenpair there;
-    `step (P,)`: the step to take next; `history`: curvature pairs of the orthogonal space; `num_positive ()`: steps in a
-    row without negative curvature; `num_steps ()`; `status ()`.
+    `step (P,)`: the step to take next; `history`: curvature pairs of the orthogonal space; `num_positive ()`: steps in
+    a row without negative curvature; `num_steps ()`; `status ()`.
     """
 
     position: Float[Array, " P"]
@@ -171,7 +171,7 @@ def search(
     objective: Objective,
     starts: Float[Array, "n P"],
     vectors: Float[Array, "n P"],
-    config: FollowingConfig = FollowingConfig(),  # noqa: B008  (frozen)
+    config: FollowingConfig = FollowingConfig(),
     *,
     num_lanes: int = 32,
     count: Int[Array, ""] | int | None = None,
@@ -194,14 +194,14 @@ def search(
         ValueError: if the shapes of `starts` and `vectors` differ or do not fit the objective.
     """
     if starts.ndim != 2 or starts.shape[1] != objective.dim or starts.shape != vectors.shape:
-        raise ValueError(f"starts and vectors must both be (n, {objective.dim}), got {starts.shape} and {vectors.shape}")
+        raise ValueError(f"starts and vectors must be (n, {objective.dim}), got {starts.shape} and {vectors.shape}")
     return lanes.run(kernel(objective, config), (starts, vectors), num_lanes=num_lanes, count=count)
 
 
 def push_off(
     objective: Objective,
     transition_states: TransitionState,
-    config: PushOffConfig = PushOffConfig(),  # noqa: B008  (frozen)
+    config: PushOffConfig = PushOffConfig(),
     *,
     num_lanes: int = 32,
     count: Int[Array, ""] | int | None = None,
@@ -229,7 +229,9 @@ def push_off(
 
 
 @jax.jit
-def _displaced(objective: Objective, transition_states: TransitionState, config: PushOffConfig) -> Float[Array, "twice P"]:
+def _displaced(
+    objective: Objective, transition_states: TransitionState, config: PushOffConfig
+) -> Float[Array, "twice P"]:
     """Step off each saddle to both sides, in turn; NaN where no step lowers the energy."""
     # The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
     factors = jnp.array([1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16], transition_states.eigenvalue.dtype)

@@ -66,12 +66,12 @@ def run(
     Raises:
         ValueError: if there are no jobs, the leaves disagree about `n`, or a count is not positive.
     """
-    sizes = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(jobs)}
-    if len(sizes) != 1 or None in sizes or 0 in sizes:
-        raise ValueError(f"jobs need a common first axis of length at least 1, got lengths {sizes}")
+    shapes = [leaf.shape for leaf in jax.tree.leaves(jobs)]
+    n: int = max((shape[0] for shape in shapes if shape), default=0)
+    if n == 0 or any(shape[:1] != (n,) for shape in shapes):
+        raise ValueError(f"jobs need a common first axis of length at least 1, got arrays of shapes {shapes}")
     if num_lanes < 1 or refill_every < 1:
         raise ValueError(f"num_lanes and refill_every must be at least 1, got {num_lanes} and {refill_every}")
-    (n,) = sizes
     num_lanes = min(num_lanes, n)
     count = jnp.asarray(n if count is None else count)
     init = jax.vmap(kernel.init)

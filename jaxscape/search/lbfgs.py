@@ -143,9 +143,7 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
     accepted = finite & (energy <= state.energy + noise)
     safe_gradient = jnp.where(accepted, gradient, state.gradient)
     num_rejections = jnp.where(accepted, 0, state.num_rejections + 1)
-    history = where(
-        accepted, remember(state.history, state.step, safe_gradient - state.gradient), state.history
-    )
+    history = where(accepted, remember(state.history, state.step, safe_gradient - state.gradient), state.history)
     history = where(num_rejections == _FORGET_AFTER, empty_history(state.position, config.history), history)
     next_step = cap(direction(history, safe_gradient), config.max_step)
     # A rejected step is cut to the minimum of the parabola through what is known, within [1/10, 1/2].

@@ -55,7 +55,7 @@ class _State(NamedTuple):
 def polish(
     objective: Objective,
     starts: Float[Array, "n P"],
-    config: NewtonConfig = NewtonConfig(),  # noqa: B008  (frozen)
+    config: NewtonConfig = NewtonConfig(),
     *,
     index: Int[Array, ""] | int = 0,
     num_lanes: int = 2,
@@ -73,7 +73,7 @@ def polish(
         count: polish only this many of the rows, from the first.
 
     Returns:
-        One polished point per start, in the same order. `num_evaluations` counts a Hessian as `objective.dim` gradients.
+        One polished point per start, in order; `num_evaluations` counts a Hessian as `objective.dim` gradients.
     """
     evaluate = functools.partial(value_and_grad, objective)
     target = tolerance(config.tolerance, starts.dtype)

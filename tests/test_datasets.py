@@ -1,0 +1,169 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxscape import datasets
+from jaxscape.datasets import DataError, Table, load, prepare
+
+RNG = np.random.default_rng(0)
+ROWS = 60
+
+
+def frame(**columns):
+    base = {"a": RNG.normal(size=ROWS), "b": RNG.normal(size=ROWS)}
+    return pd.DataFrame(base | columns | {"y": np.arange(ROWS) % 2})
+
+
+def table(**columns):
+    data = frame(**columns)
+    return Table("made up", data.drop(columns="y"), data["y"], "y")
+
+
+def write(path, data):
+    data.to_csv(path, index=False)
+    return str(path)
+
+
+def test_a_csv_and_its_gzip_read_the_same(tmp_path):
+    data = frame(c=RNG.choice(["x", "y, z", 'quo"te'], ROWS))
+    plain = prepare(load(write(tmp_path / "a.csv", data)))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    packed = prepare(load(str(tmp_path / "a.csv.gz")))
+    np.testing.assert_array_equal(plain.x_train, packed.x_train)
+    assert plain.features == ("a", "b", "c")
+    assert plain.target == "y"
+    assert "last column" in plain.notes[0]
+
+
+def test_categories_become_inputs_of_one_original_column():
+    data = prepare(table(colour=np.tile(["red", "green", "blue"], ROWS // 3), flag=np.tile(["no", "yes"], ROWS // 2)))
+    assert data.features == ("a", "b", "colour", "flag")
+    assert data.inputs == ("a", "b", "colour=blue", "colour=green", "colour=red", "flag=yes")
+    assert data.column.tolist() == [0, 1, 2, 2, 2, 3]
+
+
+def test_training_inputs_are_standardised_and_held_out_rows_touch_nothing():
+    full = table(c=RNG.normal(5, 3, ROWS), d=np.where(RNG.random(ROWS) < 0.2, np.nan, RNG.normal(size=ROWS)))
+    data = prepare(full)
+    np.testing.assert_allclose(data.x_train.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(data.x_train.std(axis=0), 1)
+    assert len(data.y_test) == 18
+    # Find the held-out rows by column c, then change them beyond recognition: training must not notice.
+    c_test = data.x_test[:, 2]
+    scaled = (full.x["c"] - full.x["c"].mean()) / full.x["c"].std()
+    order = np.argsort(np.argsort(scaled))
+    everything = np.concatenate([data.x_train[:, 2], c_test])
+    held_out = np.isin(order, np.argsort(np.argsort(everything))[len(data.y_train) :])
+    changed = full.x.copy()
+    changed.loc[held_out, ["a", "b", "c", "d"]] = 1e6
+    again = prepare(full._replace(x=changed))
+    np.testing.assert_array_equal(again.x_train, data.x_train)
+    assert np.all(again.x_test > 1e3)
+
+
+def test_what_was_done_is_said():
+    gaps = np.where(np.arange(ROWS) % 7 == 0, None, "x").astype(object)
+    data = prepare(
+        table(
+            constant=np.ones(ROWS),
+            empty=np.full(ROWS, np.nan),
+            holes=np.where(np.arange(ROWS) % 5 == 0, np.nan, RNG.normal(size=ROWS)),
+            gaps=gaps,
+            names=[f"name {i}" for i in range(ROWS)],
+        )
+    )
+    assert data.features == ("a", "b", "holes", "gaps")
+    notes = "\n".join(data.notes)
+    assert "'constant' was dropped: constant" in notes
+    assert "'empty' was dropped: empty" in notes
+    assert "'holes': 12 missing values" in notes
+    assert "'gaps': 9 missing values" in notes
+    assert "'names' was dropped" in notes
+    assert "predicts y = 1" in notes
+
+
+def test_a_number_target_is_a_regression_and_can_be_asked_for():
+    data = table()._replace(y=pd.Series(RNG.normal(10, 2, ROWS)))
+    assert prepare(data).task == "regression"
+    np.testing.assert_allclose(prepare(data).y_train.std(), 1)
+    counts = table()._replace(y=pd.Series(np.arange(ROWS) % 5))
+    assert prepare(counts, task="regression").task == "regression"
+
+
+def test_examples_are_there_and_the_checkerboard_is_one():
+    assert prepare(load("breast_cancer")).x_train.shape == (398, 30)
+    board = load("checkerboard", seed=3)
+    colours = (board.x["x"] > 1) ^ (board.x["y"] > 1)
+    np.testing.assert_array_equal(colours.astype(int), board.y)
+    assert not load("checkerboard", seed=4).x.equals(board.x)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("a,b\n1,2\n3\n", "line 3: 1 fields where the header has 2"),
+        ("a,b\n1,2\n3,4,5\n", "line 3: 3 fields"),
+        ("a,a\n1,2\n", "names column 'a' twice"),
+        ("a,\n1,2\n", "without a name"),
+        ("a;b\n1;2\n", "separated by ';'"),
+        ("a\n1\n", "only one column"),
+        ("a,b\n1,0\n2,1\n", "at least 20"),
+        (b"a,b\n\xff\xfe,2\n", "UTF-8"),
+    ],
+)
+def test_bad_files_get_one_clear_line(tmp_path, text, message):
+    path = tmp_path / "bad.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message) as error:
+        prepare(load(str(path)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "y", "task", "message"),
+    [
+        ({}, np.zeros(ROWS), "auto", "one value only"),
+        ({}, np.arange(ROWS) % 3, "auto", "3 classes.*--task regression"),
+        ({}, np.tile(["u", "v", "w"], ROWS // 3), "auto", "3 classes"),
+        ({}, np.tile(["u", "v"], ROWS // 2), "regression", "text where numbers were expected: 'u'"),
+        ({}, np.where(np.arange(ROWS) == 3, np.inf, np.arange(ROWS) + 0.5), "auto", "infinite"),
+        ({}, np.arange(ROWS) < 2, "binary", "only 2 rows"),
+        ({"c": ["12", "x3"] + ["5"] * (ROWS - 2)}, None, "auto", "column 'c'.*text where numbers.*'x3' in data row 2"),
+        ({"c": [1.0, -np.inf] + [5.0] * (ROWS - 2)}, None, "auto", "column 'c'.*infinite value in data row 2"),
+        ({"a": np.ones(ROWS), "b": np.zeros(ROWS)}, None, "auto", "all columns are constant"),
+    ],
+)
+def test_bad_tables_get_one_clear_line(columns, y, task, message):
+    data = table(**columns)
+    if y is not None:
+        data = data._replace(y=pd.Series(y))
+    with pytest.raises(DataError, match=message) as error:
+        prepare(data, task=task)
+    assert "\n" not in str(error.value)
+
+
+def test_names_that_do_not_exist_are_answered_with_the_closest(tmp_path):
+    path = write(tmp_path / "a.csv", frame().rename(columns={"y": "Class"}))
+    with pytest.raises(DataError, match="closest is 'Class'"):
+        load(path, target="class")
+    with pytest.raises(DataError, match="did you mean breast_cancer"):
+        load("breast-cancer")
+    with pytest.raises(DataError, match="is a folder"):
+        load(str(tmp_path))
+    with pytest.raises(DataError, match="the target of"):
+        load("checkerboard", target="x")
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(DataError, match="should end in"):
+        load(str(tmp_path / "a.xlsx"))
+
+
+def test_missing_targets_are_left_out():
+    data = table()
+    y = data.y.astype(float).where(np.arange(ROWS) >= 5)
+    ready = prepare(data._replace(y=y))
+    assert len(ready.y_train) + len(ready.y_test) == ROWS - 5
+    assert any("5 rows without a target" in note for note in ready.notes)
+    assert datasets.MIN_ROWS == 20

@@ -1,0 +1,129 @@
+"""The main job from the command line, on a small table."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxscape import __main__ as command
+from jaxscape import database
+
+SMALL = ["--hidden", "2", "--minima", "3", "--rounds", "2", "--l2", "0.001"]
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    names = ["<script>alert(1)</script>", "plain", "$\\frac"]
+    data = pd.DataFrame(x, columns=names)
+    data["kind"] = rng.choice(["u", "v", "w"], 80)
+    data["bought"] = np.where(x[:, 0] + 0.3 * rng.normal(size=80) > 0, "yes", "no")
+    path = tmp_path_factory.mktemp("data") / "shop.csv"
+    data.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(csv, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "deep" / "report"
+    assert command.main(["explain", str(csv), "--target", "bought", "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_the_summary_has_everything_and_the_informative_column_first(report):
+    summary = json.loads((report / "summary.json").read_text())
+    assert {*summary} >= {
+        "schema_version", "data", "model", "landscape", "performance", "conserved", "validation", "features", "seconds",
+        "seed", "versions",
+    }  # fmt: skip
+    assert summary["data"] == {"name": "shop.csv", "rows": 80, "features": 4, "target": "bought", "task": "binary"}
+    assert summary["model"] == {"hidden": 2, "activation": "tanh", "l2": 0.001, "num_weights": 17}
+    assert summary["landscape"]["num_minima"] >= 1
+    assert summary["performance"]["auc_test"] > 0.8
+    assert 0 < summary["validation"]["p_value"] <= 1
+    assert summary["validation"]["num_draws"] == 500
+    assert summary["features"][0]["name"] == "<script>alert(1)</script>"
+    assert sum(feature["score"] for feature in summary["features"]) == pytest.approx(1)
+    table = pd.read_csv(report / "features.csv")
+    assert table["name"].tolist() == [feature["name"] for feature in summary["features"]]
+    assert table["rank"].is_monotonic_increasing
+
+
+def test_the_page_stands_alone_and_escapes_what_comes_from_the_data(report):
+    page = (report / "index.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("data:image/png;base64,") == 4
+    assert not {"http://", 'src="figures'} & set(page.split())
+    names = {path.name for path in (report / "figures").iterdir()}
+    assert names == {"features.png", "permutation_test.png", "disconnectivity.png", "conserved_map.png"}
+
+
+def test_the_landscape_can_be_read_back(report):
+    landscape = database.load(report / "landscape.npz")
+    summary = json.loads((report / "summary.json").read_text())
+    assert len(landscape.minima.energies) == summary["landscape"]["num_minima"]
+    assert landscape.meta["settings"]["hidden"] == 2
+
+
+def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
+    again = ["explain", str(csv), "--target", "bought", "--out", str(report), *SMALL, "--resume"]
+    before = (report / "landscape.npz").read_bytes()
+    assert command.main([*again, "--seed", "1"]) == 2
+    assert "other data" in capsys.readouterr().err
+    assert command.main([*again, "--hidden", "3"]) == 2
+    assert "another hidden" in capsys.readouterr().err
+    (report / "landscape.npz").write_bytes(before[:100])
+    assert command.main(again) == 2
+    assert "damaged" in capsys.readouterr().err
+    (report / "landscape.npz").write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.csv"], "no such file"),
+        (["{csv}", "--target", "bough"], "closest is 'bought'"),
+        (["{csv}", "--target", "kind"], "3 classes"),
+        (["{csv}", "--task", "regression"], "text where numbers"),
+        (["{csv}", "--l2", "0"], "l2 must be positive"),
+        (["{csv}", "--hidden", "0"], "at least 1"),
+        (["{csv}", "--out", "{csv}"], "is a file"),
+        (["{csv}", "--out", "{csv}/below"], "cannot write"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, csv, tmp_path, capsys):
+    out = tmp_path / "report"
+    filled = [argument.replace("{csv}", str(csv)) for argument in arguments]
+    assert command.main(["explain", "--out", str(out), *filled]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("jaxscape: ")
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_killed_and_resumed_it_reports_the_same_landscape(csv, report, tmp_path):
+    out = tmp_path / "report"
+    arguments = [sys.executable, "-m", "jaxscape", "explain", str(csv), "--target", "bought", "--out", str(out), *SMALL]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (out / "landscape.npz").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (out / "landscape.npz").exists()
+    assert not (out / "summary.json").exists()
+    done = len(database.load(out / "landscape.npz").minima.energies)
+    assert command.main([*arguments[3:], "--resume"]) == 0
+    resumed, whole = database.load(out / "landscape.npz"), database.load(report / "landscape.npz")
+    assert len(resumed.minima.energies) >= done
+    np.testing.assert_allclose(resumed.minima.energies, whole.minima.energies, atol=1e-10)
+    np.testing.assert_array_equal(resumed.transition_states.minima, whole.transition_states.minima)
