@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("--l2", type=float, default=1e-3, metavar="X", help="strength of the L2 penalty, above 0")
     explain.add_argument("--minima", type=int, default=50, metavar="N", help="minima to look for")
-    explain.add_argument("--rounds", type=int, default=8, metavar="N", help="largest number of rounds of exploration")
+    explain.add_argument("--rounds", type=int, default=6, metavar="N", help="largest number of rounds of exploration")
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same report")
     explain.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the report")
     explain.add_argument("--resume", action="store_true", help="go on with an interrupted exploration in DIR")

@@ -36,7 +36,7 @@ class ExplainConfig:
     activation: str = "tanh"
     l2: float = 1e-3
     minima: int = 50
-    rounds: int = 8
+    rounds: int = 6
     criterion: conserved.Criterion = "relative"
     threshold: float = 0.3
     num_draws: int = 500
@@ -202,7 +202,7 @@ def _explore(
 ) -> Landscape:
     num_lanes = 4 if jax.default_backend() == "cpu" else 64
     settings = ExploreConfig(
-        num_minima=config.minima, patience=3, hopping_steps=500, num_searches=24, num_lanes=num_lanes
+        num_minima=config.minima, patience=3, hopping_steps=500, num_searches=20, num_lanes=num_lanes
     )
     exploration = explore.start(objective, symmetry, starts, jax.random.fold_in(key, 1), settings)
     meta = {"settings": _settings(config), "data": _digest(dataset)}

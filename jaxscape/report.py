@@ -62,8 +62,8 @@ def verdict(explanation: Explanation) -> tuple[bool, str]:
     if float(test.p_value) <= _SIGNIFICANT:
         return True, f"{what} The model relies on the conserved weights more than on others: the ranking has support."
     return False, (
-        f"{what} That is no more than random weights do: here the conserved weights do not mark what the model relies "
-        "on, and the ranking should not be trusted."
+        f"{what} That is not significantly more than random weights do: this test does not support the ranking, "
+        "do not rely on it alone."
     )
 
 
