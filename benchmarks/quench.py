@@ -3,9 +3,9 @@
     python benchmarks/quench.py --starts 64 --out quench.json
 
 A tanh network (5 hidden units, L2 1e-3) on the training rows of the breast cancer table, all from the same starts, to
-an RMS gradient of 1e-6 (SciPy: largest component), compiled before the clock starts. Gradients are those computed, useful
-or not: under vmap a finished member goes on computing until the slowest is done. Quality: the share of starts that
-converged, and the mean loss.
+an RMS gradient of 1e-6 (SciPy: largest component), compiled before the clock starts. Gradients are those computed,
+useful or not: under vmap a finished member goes on computing until the slowest is done. Quality: the share of starts
+that converged, and the mean loss.
 """
 
 import argparse

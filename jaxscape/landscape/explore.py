@@ -253,7 +253,7 @@ def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) 
         again = _polish(objective, ends.position, 0, config)
         for old, new in zip(jax.tree.leaves(polished), jax.tree.leaves(again), strict=True):
             old[saddles] = new
-    polished.point.status[_negative(polished.eigenvalues)[:, 0]] = Status.STALLED
+    polished.point.status[_negative(polished.eigenvalues)[:, 0]] = Status.WRONG_INDEX
     return polished
 
 
@@ -323,7 +323,9 @@ def _search_saddles(
     found = _take(found, found.point.status == Status.CONVERGED)
     polished = _polish(objective, found.point.position, 1, config)
     index = _negative(polished.eigenvalues).sum(axis=1)
-    return _take(polished, (polished.point.status == Status.CONVERGED) & (index == 1)), landscape
+    polished.point.status[(polished.point.status == Status.CONVERGED) & (index != 1)] = Status.WRONG_INDEX
+    landscape = _count_statuses(landscape, "polished saddles", polished.point.status)
+    return _take(polished, polished.point.status == Status.CONVERGED), landscape
 
 
 def choose_pairs(landscape: Landscape, number: int) -> Int[np.ndarray, "n 2"]:
@@ -365,17 +367,13 @@ def _outward(
     """
     minima = landscape.minima
     searches = minima.searches.copy()
-    chosen = np.empty(number, int)
     starts, vectors = np.empty((number, landscape.symmetry.dim)), np.empty((number, landscape.symmetry.dim))
     for row in range(number):
-        chosen[row] = i = int(searches.argmin())
+        i = int(searches.argmin())
         size = rng.choice(step_sizes) * rng.uniform(0.1, 1)
-        if searches[i] < 2:
-            vectors[row] = minima.eigenvectors[i] * (-1) ** searches[i]
-            starts[row] = minima.positions[i] + size * vectors[row]
-        else:
-            vectors[row] = rng.uniform(-1, 1, landscape.symmetry.dim)
-            starts[row] = minima.positions[i] + size * vectors[row]
+        random = rng.uniform(-1, 1, landscape.symmetry.dim)
+        vectors[row] = minima.eigenvectors[i] * (-1) ** searches[i] if searches[i] < 2 else random
+        starts[row] = minima.positions[i] + size * vectors[row]
         searches[i] += 1
     return landscape._replace(minima=minima._replace(searches=searches)), starts, vectors
 

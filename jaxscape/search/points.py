@@ -18,6 +18,7 @@ class Status(enum.IntEnum):
     STALLED = 4
     LOST_NEGATIVE_CURVATURE = 5
     PUSHOFF_FAILED = 6
+    WRONG_INDEX = 7  # stationary, but with another number of negative Hessian eigenvalues
 
 
 class StationaryPoint(NamedTuple):
