@@ -103,11 +103,11 @@ def explain(
     labels = disconnectivity.superbasins(tree, level)
     members = np.flatnonzero(labels == labels[energies.argmin()])
     group = members[np.argsort(energies[members], kind="stable")]
-    nobody = np.zeros(len(group), int)
-    weights, _ = conserved.align_groups(symmetry, landscape.minima.positions[group], energies[group], nobody)
+    one_group = np.zeros(len(group), int)
+    weights, _ = conserved.align_groups(symmetry, landscape.minima.positions[group], energies[group], one_group)
     candidates = np.isin(np.arange(symmetry.dim), symmetry.layers[0].incoming)
     found = conserved.conserved_weights(
-        weights, nobody, criterion=config.criterion, threshold=config.threshold, candidates=candidates
+        weights, one_group, criterion=config.criterion, threshold=config.threshold, candidates=candidates
     )
     # A group of one conserves all of its weights, so that its scores are plain magnitudes.
     chosen = found.mask[0] if found.mask[0].any() else candidates
