@@ -110,7 +110,7 @@ def explain(
         weights, one_group, criterion=config.criterion, threshold=config.threshold, candidates=candidates
     )
     # A group of one conserves all of its weights, so that its scores are plain magnitudes.
-    chosen = found.mask[0] if found.mask[0].any() else candidates
+    chosen = found.mask[0] if len(group) > 1 else candidates
     scores, scores_std = _column_scores(dataset, weights, chosen, symmetry)
     best = jnp.asarray(weights[0])
     score_train, score_test = (
@@ -159,8 +159,11 @@ def problem(dataset: Dataset, config: ExplainConfig) -> tuple[Objective, Symmetr
 
 
 def _check(config: ExplainConfig) -> None:
-    if config.hidden < 1 or config.minima < 1:
-        raise DataError("hidden units and minima must be at least 1")
+    for name in ("hidden", "minima", "rounds"):
+        if getattr(config, name) < 1:
+            raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
+    if not 0 < config.threshold <= 1:
+        raise DataError(f"threshold is a fraction of the weights, above 0 and at most 1, got {config.threshold}")
     if not (np.isfinite(config.l2) and config.l2 > 0):
         raise DataError(
             f"l2 must be positive, got {config.l2}: without it the minima are not isolated and the search cannot end"
@@ -218,7 +221,10 @@ def _explore(
         if checkpoint is not None:
             database.save(checkpoint, exploration.landscape, extra=explore.checkpoint(exploration))
     if len(exploration.landscape.minima.energies) == 0:
-        raise DataError("no minimum was found: the loss did not converge anywhere; try a larger --l2")
+        raise DataError(
+            f"no minimum was found in {config.rounds} rounds: the loss is hard to minimise; more --rounds or a larger "
+            "--l2 will help"
+        )
     return exploration.landscape
 
 

@@ -67,7 +67,8 @@ def align(
 
     For one hidden layer the result is exact: the best sign of a pair of units is that of their inner product, which
     leaves a linear assignment. For deeper networks the layers are aligned in turn until nothing changes (as in weight
-    matching, Ainsworth et al. 2022, arXiv:2209.04836), which can stop at a distance above the smallest.
+    matching, Ainsworth et al. 2022, arXiv:2209.04836), from where the point is and from a first match layer by layer;
+    exact copies are found, but between different points the distance can stay above the smallest.
 
     Args:
         symmetry: the group.
@@ -79,24 +80,38 @@ def align(
     """
     moved = np.array(x)
     for row in moved:
-        for _ in range(_MAX_SWEEPS):
-            if not any([_align_layer(layer, symmetry.odd, reference, row) for layer in symmetry.layers]):
-                break
-            if len(symmetry.layers) == 1:
-                break
+        if len(symmetry.layers) == 1:
+            _align_layer(symmetry, 0, reference, row)
+        elif symmetry.layers:
+            starts = [row.copy(), row.copy()]
+            # Layer by layer from the inputs, blind to what comes after: finds exact copies.
+            for depth in range(len(symmetry.layers)):
+                _align_layer(symmetry, depth, reference, starts[1], incoming_only=True)
+            for start in starts:
+                _sweep(symmetry, reference, start)
+            row[:] = min(starts, key=lambda point: float(np.linalg.norm(point - reference)))
     return moved, np.linalg.norm(moved - reference, axis=1)
 
 
-def _align_layer(layer: HiddenLayer, odd: bool, reference: np.ndarray, row: np.ndarray) -> bool:
+def _sweep(symmetry: Symmetry, reference: np.ndarray, row: np.ndarray) -> None:
+    for _ in range(_MAX_SWEEPS):
+        if not any([_align_layer(symmetry, depth, reference, row) for depth in range(len(symmetry.layers))]):
+            return
+
+
+def _align_layer(
+    symmetry: Symmetry, depth: int, reference: np.ndarray, row: np.ndarray, *, incoming_only: bool = False
+) -> bool:
     """Align the units of one layer of `row` in place; say whether that brought it closer."""
-    units = row[layer.units]
-    overlap = reference[layer.units] @ units.T
+    layer, odd = symmetry.layers[depth], symmetry.odd
+    judged = np.concatenate([layer.incoming, layer.bias[:, None]], axis=1) if incoming_only else layer.units
+    overlap = reference[judged] @ row[judged].T
     gain = np.abs(overlap) if odd else overlap
     new, old = linear_sum_assignment(gain, maximize=True)
     if not gain[new, old].sum() > np.trace(overlap) + 1e-12 * np.abs(overlap).sum():
         return False
     signs = np.where(overlap[new, old] < 0, -1.0, 1.0) if odd else np.ones(len(new))
-    row[layer.units] = units[old] * signs[:, None]
+    row[layer.units] = row[layer.units[old]] * signs[:, None]
     return True
 
 

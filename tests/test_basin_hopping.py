@@ -28,7 +28,7 @@ def test_stopping_and_going_on_changes_nothing():
 
 def test_walkers_keep_to_what_the_metropolis_rule_allows():
     problem, state = start()
-    cold = HoppingConfig(temperature=1e-12)
+    cold = HoppingConfig(temperature=0.0)
     energy = state.energy
     for _ in range(5):
         state, _ = basin_hopping.run(problem, state, cold, num_steps=96, capacity=64)

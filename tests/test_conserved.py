@@ -43,6 +43,13 @@ def test_groups_are_aligned_to_their_own_lowest_member():
     np.testing.assert_allclose(found.std, 0, atol=1e-12)
 
 
+def test_a_label_without_members_is_no_group():
+    rows = RNG.normal(size=(3, GROUP.dim))
+    weights, reference = conserved.align_groups(GROUP, rows, np.arange(3.0), np.array([0, 2, 2]))
+    assert reference.tolist() == [0, -1, 1]
+    assert not conserved.conserved_weights(weights, np.array([0, 2, 2])).mask[1].any()
+
+
 def test_relative_spread_does_not_call_small_weights_conserved():
     weights = np.stack([[5.0, 0.01, 2.0], [5.5, -0.01, 2.0]])
     labels = np.zeros(2, int)

@@ -112,6 +112,13 @@ def test_outcomes_of_all_searches_are_on_record(xor):
     assert outcomes["minima"]["CONVERGED"] >= 7
 
 
+def test_quenches_longer_than_a_few_rounds_are_waited_for():
+    problem, group = surfaces.xor()
+    config = ExploreConfig(hopping_steps=8, patience=1, num_searches=2, num_minima=1)
+    starts = jax.random.normal(jax.random.key(0), (1, problem.dim))
+    assert len(explore(problem, group, starts, jax.random.key(1), config, budget=20).minima.energies) >= 1
+
+
 def test_float32_and_wrong_dimensions_are_refused():
     problem, group = surfaces.xor()
     with pytest.raises(ValueError, match="float64"):

@@ -61,6 +61,14 @@ def test_bad_losses_end_in_bounded_time_with_a_status(loss, start, status):
     assert found.num_evaluations[0] <= 300
 
 
+def test_the_default_tolerance_follows_the_size_of_the_energy():
+    problem, _ = surfaces.mueller_brown()
+    scaled = from_loss(lambda x, _: 1e5 * objective.value(problem, x), jnp.zeros(2))
+    found = quench(scaled, jax.random.uniform(jax.random.key(0), (16, 2)))
+    assert np.all(found.status == Status.CONVERGED)
+    assert np.all(found.num_evaluations < 200)
+
+
 def test_float32_stops_at_what_it_can_reach():
     problem = from_loss(rosenbrock, jnp.zeros(2, jnp.float32))
     found = quench(problem, jnp.zeros((1, 2), jnp.float32))
@@ -68,8 +76,11 @@ def test_float32_stops_at_what_it_can_reach():
     np.testing.assert_allclose(found.position, 1, atol=1e-3)
 
 
-def test_starts_of_the_wrong_shape_are_a_value_error():
+def test_starts_of_the_wrong_shape_or_dtype_are_a_value_error():
     problem = from_loss(rosenbrock, jnp.zeros(2))
+    data = from_loss(lambda x, centre: jnp.sum((x.astype(float) - centre) ** 2), jnp.zeros(2), jnp.ones(2))
+    with pytest.raises(ValueError, match="float64 for starts of float32"):
+        quench(data, jnp.zeros((4, 2), jnp.float32))
     with pytest.raises(ValueError, match=r"\(n, 2\)"):
         quench(problem, jnp.zeros((4, 3)))
 

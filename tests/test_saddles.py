@@ -137,6 +137,13 @@ def test_polish_reaches_the_floor_and_certifies_the_index():
     assert np.all(polished.eigenvalues > 0)
 
 
+def test_a_point_reached_in_one_step_is_certified_where_it_is():
+    # Newton lands on the saddle at the origin at once; the Hessian at the start has no negative eigenvalue.
+    surface = from_loss(lambda x, _: x[0] ** 2 / 2 + (x[0] - 0.05) * x[1] ** 2 + x[1] ** 4, jnp.zeros(2))
+    polished = newton.polish(surface, jnp.array([[0.2, 0.0]]))
+    np.testing.assert_allclose(polished.eigenvalues[0], [-0.1, 1.0], atol=1e-9)
+
+
 def test_polish_does_not_call_a_point_stationary_that_is_not():
     slope = from_loss(lambda x, _: jnp.sum(x) + jnp.sum(jnp.exp(-x)) * 1e-30, jnp.zeros(2))
     assert newton.polish(slope, jnp.zeros((1, 2))).point.status[0] != Status.CONVERGED

@@ -55,19 +55,18 @@ def test_the_group_leaves_the_loss_and_the_fingerprint_and_alignment_undoes_it(s
     np.testing.assert_allclose(*outputs, rtol=1e-10, atol=1e-12)
     marks = symmetry.fingerprint(group, np.stack([x, moved]))
     np.testing.assert_allclose(marks[0], marks[1], rtol=1e-12)
-    if len(sizes) == 3:  # deeper networks are aligned by a heuristic
-        np.testing.assert_allclose(symmetry.align(group, x, moved[None])[1], 0, atol=1e-12)
+    np.testing.assert_allclose(symmetry.align(group, x, moved[None])[1], 0, atol=1e-12)
 
 
 def test_deep_alignment_never_moves_away_and_undoes_a_move_of_a_perturbed_copy():
-    group = models.symmetry((5, 6, 6, 1), "tanh")
+    group = models.symmetry((3, 5, 5, 1), "tanh")
     rng = np.random.default_rng(1)
     x = rng.normal(size=group.dim)
     copies = np.stack([symmetry.apply(group, x, *random_element(group, rng)) for _ in range(20)])
     noisy = copies + 1e-3 * rng.normal(size=copies.shape)
     _, distances = symmetry.align(group, x, noisy)
     assert np.all(distances <= np.linalg.norm(noisy - x, axis=1) + 1e-12)
-    assert np.mean(distances < 0.1) >= 0.5
+    assert np.all(distances < 0.1)
 
 
 @settings(max_examples=30, deadline=None)

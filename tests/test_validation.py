@@ -86,6 +86,13 @@ def test_the_same_key_gives_the_same_test():
     np.testing.assert_array_equal(runs[0].random, runs[1].random)
 
 
+def test_a_score_that_is_not_a_number_is_no_evidence():
+    with pytest.raises(ValueError, match="not finite"):
+        validation.permutation_test(
+            jax.random.key(0), lambda w: validation.auc(jnp.ones(5), w[:5]), jnp.arange(6.0), jnp.arange(6) < 2
+        )
+
+
 @pytest.mark.parametrize(("mask", "strata"), [(jnp.zeros(3, bool), None), (jnp.ones(3, bool), jnp.array([0, -1, 0]))])
 def test_an_impossible_choice_is_a_value_error(mask, strata):
     with pytest.raises(ValueError, match="mask must choose"):

@@ -41,12 +41,15 @@ def align_groups(
         labels: the group of each, counted from 0; -1 for none.
 
     Returns:
-        The moved minima, and for each group its lowest minimum, the reference.
+        The moved minima, and for each group its lowest minimum, the reference (-1 for a group without members).
     """
     weights = np.array(positions)
     reference = np.empty(labels.max(initial=-1) + 1, int)
     for group in range(len(reference)):
         members = np.flatnonzero(labels == group)
+        if members.size == 0:
+            reference[group] = -1
+            continue
         reference[group] = members[np.argmin(energies[members])]
         weights[members], _ = align(symmetry, positions[reference[group]], positions[members])
     return weights, reference
@@ -66,7 +69,8 @@ def conserved_weights(
         weights: the minima, aligned within their group (`align_groups`).
         labels: the group of each, counted from 0; -1 for none.
         criterion: "relative" (standard deviation over |mean|) or "absolute" (standard deviation).
-        threshold: the fraction of the candidates that is called conserved, those of lowest spread.
+        threshold: the fraction of the candidates that is called conserved, those of lowest spread; above 0, at least
+            one of them.
         candidates: weights that may be chosen; all by default. For input attribution: the input weights.
 
     Returns:
@@ -97,6 +101,6 @@ def conserved_weights(
             spread = std[group, chosen]
             if criterion == "relative":
                 spread = spread / np.maximum(np.abs(mean[group, chosen]), np.finfo(float).tiny)
-            number = round(threshold * chosen.size)
+            number = max(round(threshold * chosen.size), int(threshold > 0))
             mask[group, chosen[np.argsort(spread, kind="stable")[:number]]] = True
     return ConservedWeights(mean, std, mask, size)

@@ -88,7 +88,7 @@ def permutation_test(
         The scores and the p-value.
 
     Raises:
-        ValueError: if no weight is chosen, or one of stratum -1 is.
+        ValueError: if no weight is chosen, or one of stratum -1 is, or a score is not finite.
     """
     mask = jnp.asarray(mask)
     strata = jnp.zeros(x.shape, int) if strata is None else jnp.asarray(strata)
@@ -121,4 +121,7 @@ def _permutation_test(
         p_value = (1 + jnp.sum(random <= conserved.mean())) / (1 + num_draws)
         return PermutationTest(score(x), conserved, random, p_value)
 
-    return run(key)
+    test = run(key)
+    if not all(bool(jnp.all(jnp.isfinite(scores))) for scores in (test.baseline, test.conserved, test.random)):
+        raise ValueError("the score is not finite: an AUC needs rows of both classes")
+    return test

@@ -264,6 +264,8 @@ def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[s
             np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
+        # A temporary file is private; what is written to be read gets the usual permissions.
+        Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -305,7 +307,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, NotImplementedError) as error:
         raise LandscapeFileError(f"{path} is damaged or no landscape file: {error}") from error
     version = arrays.get("schema_version")
     if version is None or int(version) != SCHEMA_VERSION:

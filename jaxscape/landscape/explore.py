@@ -77,6 +77,8 @@ def start(
             f"objective, symmetry and starts must have one dimension, got {objective.dim}, {symmetry.dim} and "
             f"{starts.shape[-1]}"
         )
+    if min(config.num_searches, config.hopping_steps, config.num_lanes) < 1:
+        raise ValueError("num_searches, hopping_steps and num_lanes must be at least 1")
     if starts.dtype != jnp.float64:
         raise ValueError(
             f"exploring needs float64 to tell stationary points apart, got {starts.dtype}: call "
@@ -155,7 +157,9 @@ def advance(
         saddles, landscape = _search_saddles(objective, landscape, np.asarray(walkers.step_size), rng, config)
         on_phase("descending from transition states")
         landscape = _insert_saddles(objective, landscape, saddles, config)
-    idle = exploration.idle + 1 if _num_points(landscape) == before else 0
+    found_nothing = _num_points(landscape) == before
+    # As long as there is no minimum the first quenches may still be under way: that is not yet a landscape explored.
+    idle = exploration.idle + int(len(landscape.minima.energies) > 0) if found_nothing else 0
     return Exploration(landscape, walkers, exploration.round + 1, idle)
 
 
@@ -238,8 +242,9 @@ def _polish(objective: Objective, positions: np.ndarray, index: int, config: Exp
 def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -> Any:
     """Polish the ends of descents to certified minima; where one is a saddle, step off along it and descend again.
 
-    A descent from a symmetric point stays in its symmetric subspace and can end on a saddle. The two ways off it lead
-    to copies of the same minimum, so either will do. A row that is no minimum after all has a status that says so.
+    A descent from a symmetric point stays in its symmetric subspace and can end on a saddle. The two ways off it mostly
+    lead to copies of one minimum; where they do not, the lower end counts. A row that is no minimum after all has a
+    status that says so.
     """
     polished = _polish(objective, positions, 0, config)
     for _ in range(_STEPS_OFF):
@@ -247,10 +252,13 @@ def _settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) 
         if saddles.size == 0:
             return polished
         kick = 10 * float(config.push_off.displacement)
-        starts = polished.point.position[saddles] + kick * polished.eigenvector[saddles]
+        off = kick * polished.eigenvector[saddles]
+        starts = np.concatenate([polished.point.position[saddles] + off, polished.point.position[saddles] - off])
         run = functools.partial(quench, objective, config=config.push_off.descent, num_lanes=config.num_lanes)
         ends = _padded(run, 2 * config.num_searches, starts)
-        again = _polish(objective, ends.position, 0, config)
+        plus, minus = ends.position[: saddles.size], ends.position[saddles.size :]
+        lower = ends.energy[: saddles.size] <= ends.energy[saddles.size :]
+        again = _polish(objective, np.where(lower[:, None], plus, minus), 0, config)
         for old, new in zip(jax.tree.leaves(polished), jax.tree.leaves(again), strict=True):
             old[saddles] = new
     polished.point.status[_negative(polished.eigenvalues)[:, 0]] = Status.WRONG_INDEX
@@ -407,6 +415,7 @@ def _insert_saddles(objective: Objective, landscape: Landscape, polished: Any, c
     point = connections.transition.point
     below = np.all(pairs >= 0, axis=1)
     below[below] &= np.all(landscape.minima.energies[pairs[below]] < point.energy[below, None], axis=1)
+    landscape = _count_statuses(landscape, "connections", np.where(below, Status.CONVERGED, Status.PUSHOFF_FAILED))
     eigenvalues, eigenvectors = connections.transition.eigenvalue, connections.transition.eigenvector
     states = TransitionStates(point.position, point.energy, eigenvalues, eigenvectors, pairs, counts)
     return database.insert_transition_states(landscape, _take(states, below))[0]

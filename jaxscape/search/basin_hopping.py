@@ -26,7 +26,8 @@ _SAME_ENERGY = 1e-6  # relative
 class HoppingConfig:
     """Settings of basin-hopping.
 
-    `temperature`: of the Metropolis test, in units of the energy, a number or one per walker; `step_size`: the first
+    `temperature`: of the Metropolis test, in units of the energy, a number or one per walker, 0 to only go down;
+    `step_size`: the first
     largest displacement of each coordinate; `min_step`, `max_step`: bounds on it while it adapts; `descent`: the
     minimiser.
     """
@@ -112,7 +113,9 @@ def run(
         drawn = jax.random.uniform(draw_key, (1 + walker.position.size,), walker.position.dtype)
         converged = point.status == Status.CONVERGED
         rise = point.energy - walker.energy
-        lucky = drawn[0] < jnp.exp(-jnp.maximum(rise, 0) / temperature)
+        warm = temperature > 0
+        chance = jnp.where(warm, jnp.exp(-jnp.maximum(rise, 0) / jnp.where(warm, temperature, 1)), 0)
+        lucky = (rise <= 0) | (drawn[0] < chance)
         accepted = converged & lucky
         same = converged & (jnp.abs(rise) <= _SAME_ENERGY * (1 + jnp.abs(point.energy)))
         factor = jnp.where(same, _LONGER, jnp.where(accepted, 1, _SHORTER))

@@ -64,7 +64,7 @@ def run(
         The results in the order of the jobs, with a first axis of length `n`.
 
     Raises:
-        ValueError: if there are no jobs, the leaves disagree about `n`, or a count is not positive.
+        ValueError: if there are no jobs, the leaves disagree about `n`, or there are no lanes.
     """
     shapes = [leaf.shape for leaf in jax.tree.leaves(jobs)]
     n: int = max((shape[0] for shape in shapes if shape), default=0)

@@ -27,7 +27,7 @@ _STALL_AFTER = 20  # rejections in a row before the lane gives up
 class LbfgsConfig:
     """Settings of the minimiser.
 
-    `tolerance`: RMS gradient to stop at (default by dtype: 1e-9 in float64, 1e-5 in float32); `max_step`: longest step,
+    `tolerance`: RMS gradient to stop at (default: 1e-9 in float64, 1e-5 in float32, times max(1, |energy|)); `max_step`: longest step,
     in units of the parameters; `max_evaluations`: gradients per job; `history`: pairs kept (static).
     """
 
@@ -167,7 +167,7 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
 
 
 def _status(state: LbfgsState, finite: Array, config: LbfgsConfig) -> Int[Array, ""]:
-    converged = rms(state.gradient) <= tolerance(config.tolerance, state.position.dtype)
+    converged = rms(state.gradient) <= tolerance(config.tolerance, state.energy)
     stalled = state.num_rejections >= _STALL_AFTER
     stranded = ~finite & (stalled | (state.num_evaluations == 1))
     conditions = [stranded, converged, stalled, state.num_evaluations >= config.max_evaluations]

@@ -76,7 +76,6 @@ def polish(
         One polished point per start, in order; `num_evaluations` counts a Hessian as `objective.dim` gradients.
     """
     evaluate = functools.partial(value_and_grad, objective)
-    target = tolerance(config.tolerance, starts.dtype)
 
     def init(x: Float[Array, " P"]) -> _State:
         energy, gradient = evaluate(x)
@@ -94,10 +93,12 @@ def polish(
         before, after = rms(state.gradient), rms(gradient)
         finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient))
         # At the floor a Newton step no longer helps: keep the better of the two points.
+        target = tolerance(config.tolerance, state.energy)
         stationary = before <= target
         better = finite & ((after < before) | ~stationary)
         num_steps = state.num_steps + 1
-        settled = (after <= 1e-4 * target) | (stationary & ~(after < 0.5 * before))
+        # Only then do the eigenvalues, which are those before the step, belong to where it led.
+        settled = stationary & ((after <= 1e-4 * target) | ~(after < 0.5 * before))
         conditions = [~finite & ~stationary, settled, num_steps >= config.max_steps]
         values = [Status.NONFINITE, Status.CONVERGED, Status.MAX_EVALUATIONS]
         status = jnp.select(conditions, [jnp.asarray(value.value) for value in values], Status.RUNNING.value)

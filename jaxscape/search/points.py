@@ -4,7 +4,6 @@ import enum
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -40,8 +39,10 @@ def rms(vector: Float[Array, " P"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.mean(vector**2))
 
 
-def tolerance(given: Float[Array, ""] | float | None, dtype: np.dtype) -> Float[Array, ""]:
-    """Return the RMS gradient at which a search stops: as given, or what `dtype` can reach."""
+def tolerance(given: Float[Array, ""] | float | None, energy: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the RMS gradient at which a search stops: as given, or what the dtype can reach at energies of this size."""
     if given is not None:
-        return jnp.asarray(given, dtype)
-    return jnp.asarray(1e-9 if jnp.finfo(dtype).bits == 64 else 1e-5, dtype)
+        return jnp.asarray(given, energy.dtype)
+    reachable = 1e-9 if jnp.finfo(energy.dtype).bits == 64 else 1e-5
+    size = jnp.where(jnp.isfinite(energy), jnp.maximum(jnp.abs(energy), 1), 1)
+    return reachable * size

@@ -5,7 +5,7 @@ import functools
 import jax
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, value_and_grad
+from jaxscape.objective import Objective, value, value_and_grad
 from jaxscape.search import lanes, lbfgs
 from jaxscape.search.lbfgs import LbfgsConfig
 from jaxscape.search.points import StationaryPoint
@@ -33,7 +33,7 @@ def quench(
         One stationary point per start, in the same order, with a status each.
 
     Raises:
-        ValueError: if `starts` is not a matrix with `objective.dim` columns.
+        ValueError: if `starts` is not a matrix with `objective.dim` columns, or not of the dtype of the loss.
 
     >>> import jax.numpy as jnp
     >>> from jaxscape.objective import from_loss
@@ -43,5 +43,8 @@ def quench(
     """
     if starts.ndim != 2 or starts.shape[1] != objective.dim:
         raise ValueError(f"starts must have shape (n, {objective.dim}), got {starts.shape}")
+    energy = jax.eval_shape(functools.partial(value, objective), starts[0])
+    if energy.dtype != starts.dtype:
+        raise ValueError(f"the loss returns {energy.dtype} for starts of {starts.dtype}: make data and starts alike")
     kernel = lbfgs.kernel(functools.partial(value_and_grad, objective), config)
     return lanes.run(kernel, starts, num_lanes=num_lanes, count=count)
