@@ -1,12 +1,17 @@
 """The command line: `python -m jaxscape explain DATA`."""
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxscape.explain import Explanation
+
+
+_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,8 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing; install it with: pip install 'jaxscape-landscapes[tabular]'")
     except KeyboardInterrupt:
-        print(f"\nstopped; go on with --resume --out {options.out}", file=sys.stderr)
-        return 130
+        saved = (options.out / "landscape.npz").exists()
+        print("jaxscape: stopped" + (f"; go on with --resume --out {options.out}" if saved else ""), file=sys.stderr)
+        return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,12 +58,13 @@ def _explain(options: argparse.Namespace) -> int:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from jaxscape import datasets, report
-    from jaxscape.explain import ExplainConfig, explain
+    from jaxscape.explain import ExplainConfig, check, explain
 
     jax.config.update("jax_enable_x64", True)
     out: Path = options.out
     if out.exists() and not out.is_dir():
         return _fail(f"--out {out} is a file, not a folder")
+    was_there = out.exists()
     config = ExplainConfig(
         hidden=options.hidden,
         activation=options.activation,
@@ -66,6 +73,14 @@ def _explain(options: argparse.Namespace) -> int:
         rounds=options.rounds,
         seed=options.seed,
     )
+    interrupted: list[int] = []
+
+    def interrupt(signum: int, frame: object) -> None:
+        # An exception raised inside a callback of JAX can get lost: remember it for the next look.
+        interrupted.append(signum)
+        raise KeyboardInterrupt
+
+    usual = signal.signal(signal.SIGINT, interrupt)
     console = Console()
     columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
     try:
@@ -73,8 +88,11 @@ def _explain(options: argparse.Namespace) -> int:
             task = bar.add_task("reading the table", total=1.0)
 
             def show(fraction: float, text: str) -> None:
+                if interrupted:
+                    raise KeyboardInterrupt
                 bar.update(task, completed=fraction, description=text)
 
+            check(config)
             table = datasets.load(options.data, target=options.target, seed=options.seed)
             dataset = datasets.prepare(table, task=options.task, seed=options.seed)
             found = explain(dataset, config, checkpoint=out / "landscape.npz", resume=options.resume, progress=show)
@@ -85,6 +103,10 @@ def _explain(options: argparse.Namespace) -> int:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"cannot write to {out}: {error.strerror or error}")
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if not was_there and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
     _print(console, found, out)
     return 0
 
@@ -97,14 +119,16 @@ def _print(console: "object", found: "Explanation", out: Path) -> None:
     from jaxscape import report
 
     assert isinstance(console, Console)
-    table = Table(title="Columns that drive the model", title_justify="left")
+    supported, text = report.verdict(found)
+    title = "Columns that drive the model" if supported else "Columns by weight, without support from the test"
+    table = Table(title=title, title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("column")
     table.add_column("share of the weights compared", justify="right")
     for row in report.ranks(found)[:10]:
         table.add_row(str(row["rank"]), escape(row["name"]), f"{row['score']:.1%} ± {row['score_std']:.1%}")
     console.print(table)
-    console.print(report.verdict(found)[1], markup=False, highlight=False)
+    console.print(text, markup=False, highlight=False)
     console.print(f"Report: {out / 'index.html'}", markup=False, highlight=False)
 
 
@@ -113,5 +137,16 @@ def _fail(message: str) -> int:
     return 2
 
 
+def run() -> None:
+    """Run the command line as a program."""
+    code = main()
+    if code == _INTERRUPTED:
+        # XLA may still be compiling in other threads, and an orderly exit under them crashes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -4,6 +4,7 @@ import csv
 import difflib
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -20,6 +21,8 @@ MIN_ROWS = 20
 _MAX_CATEGORIES = 20
 _TEST_FRACTION = 0.3
 _MANY_VALUES = 20  # a whole-number target with at most so many values could be classes: ask
+_MISSING = "empty, NA, NaN, null or None"
+_FEW = 10  # held-out rows of a class below which a score means little
 EXAMPLES = ("breast_cancer", "checkerboard")
 
 
@@ -111,9 +114,11 @@ def _read_csv(path: Path, target: str | None) -> Table:
         frame = pd.read_csv(path, index_col=False, skipinitialspace=True, low_memory=False, encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 and try again") from error
-    except (OSError, EOFError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
     frame.columns = pd.Index(header)
+    for name in frame.select_dtypes(exclude="number"):
+        frame[name] = frame[name].map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
     notes = []
     if target is None:
         target = header[-1]
@@ -172,7 +177,7 @@ def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "au
     notes = list(table.notes)
     x, y = table.x, table.y
     if y.isna().any():
-        notes.append(f"{int(y.isna().sum())} rows without a target were left out")
+        notes.append(f"{int(y.isna().sum())} rows without a target ({_MISSING}) were left out")
         x, y = x[y.notna()], y[y.notna()]
     if len(y) < MIN_ROWS:
         raise DataError(f"{table.name} has {len(y)} usable rows; at least {MIN_ROWS} are needed")
@@ -193,12 +198,16 @@ def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "au
             names += block_names
             columns += [str(name)] * len(block_names)
     if not names:
-        raise DataError(f"{table.name}: all columns are constant, there is nothing to learn from")
+        raise DataError(f"{table.name}: all columns are constant or unusable, there is nothing to learn from")
     features = tuple(dict.fromkeys(columns))
     encoded = np.concatenate(blocks, axis=1)
     encoded = (encoded - encoded[train].mean(axis=0)) / encoded[train].std(axis=0)
     if chosen == "regression":
-        values = (values - values[train].mean()) / values[train].std()
+        values = _standardised(f"the target {table.target!r}", values, values[train])
+        if np.ptp(values[test]) == 0:
+            raise DataError(f"the target {table.target!r} has one value only in the {len(test)} held-out rows")
+    elif (fewest := int(min(values[test].sum(), (1 - values[test]).sum()))) < _FEW:
+        notes.append(f"only {fewest} held-out rows are of the rarer class: the held-out score is rough")
     return Dataset(
         name=table.name,
         target=table.target,
@@ -286,11 +295,24 @@ def _encode_numeric(
         return np.empty((len(values), 0)), []
     if missing.any():
         median = np.median(known)
-        notes.append(f"column {name!r}: {int(missing.sum())} missing values were set to the median, {median:.6g}")
+        notes.append(
+            f"column {name!r}: {int(missing.sum())} missing values ({_MISSING}) were set to the median, {median:.6g}"
+        )
         values = np.where(missing, median, values)
-    # A huge offset or scale would lose the standardisation to rounding.
-    values = (values - known.mean()) / known.std()
-    return values[:, None], [name]
+    return _standardised(f"column {name!r}", values, known)[:, None], [name]
+
+
+def _standardised(
+    where: str, values: Float[np.ndarray, " N"], known: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " N"]:
+    """Take off the mean and divide by the standard deviation of `known`; a power of two first, against overflow."""
+    largest = float(np.abs(known).max())
+    scale = 2.0 ** (np.frexp(largest)[1] - 1) if largest > 0 else 1.0
+    spread = float((known / scale).std())
+    if not (np.isfinite(spread) and spread > 0):
+        raise DataError(f"{where} has no spread that can be computed in the training rows: rescale it or leave it out")
+    standardised: Float[np.ndarray, " N"] = (values / scale - (known / scale).mean()) / spread
+    return standardised
 
 
 def _encode_categorical(
@@ -298,7 +320,9 @@ def _encode_categorical(
 ) -> tuple[np.ndarray, list[str]]:
     text = column.map(str, na_action="ignore").fillna("(missing)").to_numpy(str)
     if column.isna().any():
-        notes.append(f"column {name!r}: {int(column.isna().sum())} missing values are a category of their own")
+        notes.append(
+            f"column {name!r}: {int(column.isna().sum())} missing values ({_MISSING}) are a category of their own"
+        )
     categories, counts = np.unique(text[train], return_counts=True)
     if categories.size > _MAX_CATEGORIES:
         notes.append(f"column {name!r}: the {_MAX_CATEGORIES} most frequent of {categories.size} categories are used")

@@ -47,7 +47,8 @@ class Explanation(NamedTuple):
     """What `explain` found out.
 
     `landscape`; its merge `tree`; the `level` of the cut and the ids of the minima of the chosen `group`, the lowest
-    first; `weights (m, P)`: these minima, aligned; `conserved`: of this one group; `test`: of the lowest minimum;
+    first; `weights (m, P)`: these minima, aligned; `conserved`: of this one group; `test`: of the lowest minimum, None
+    where fewer than two weights are conserved;
     `scores (features,)`: share of each original column; `scores_std (features,)`: over the group; `train_score`,
     `test_score`: AUC, or R² in a regression, of the lowest minimum; `seconds`.
     """
@@ -61,7 +62,7 @@ class Explanation(NamedTuple):
     group: Int[np.ndarray, " m"]
     weights: Float[np.ndarray, "m P"]
     conserved: ConservedWeights
-    test: PermutationTest
+    test: PermutationTest | None
     scores: Float[np.ndarray, " features"]
     scores_std: Float[np.ndarray, " features"]
     train_score: float
@@ -93,7 +94,7 @@ def explain(
         DataError: if a setting is out of range, or the checkpoint was made with other data or settings.
     """
     began = time.monotonic()
-    _check(config)
+    check(config)
     objective, symmetry, starts, key = problem(dataset, config)
     landscape = _explore(objective, symmetry, starts, key, dataset, config, checkpoint, resume, progress)
     progress(0.93, "analysing the landscape")
@@ -118,14 +119,16 @@ def explain(
         for rows in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
     progress(0.96, "testing the conserved weights")
-    test = validation.permutation_test(
-        jax.random.fold_in(key, 2),
-        score_test,
-        best,
-        jnp.asarray(chosen),
-        strata=jnp.where(jnp.asarray(candidates), 0, -1),
-        num_draws=config.num_draws,
-    )
+    test = None
+    if found.mask[0].sum() > 1:  # shuffling one weight changes nothing
+        test = validation.permutation_test(
+            jax.random.fold_in(key, 2),
+            score_test,
+            best,
+            jnp.asarray(chosen),
+            strata=jnp.where(jnp.asarray(candidates), 0, -1),
+            num_draws=config.num_draws,
+        )
     return Explanation(
         dataset=dataset,
         config=config,
@@ -158,7 +161,10 @@ def problem(dataset: Dataset, config: ExplainConfig) -> tuple[Objective, Symmetr
     return objective, models.symmetry(sizes, config.activation), starts, key
 
 
-def _check(config: ExplainConfig) -> None:
+def check(config: ExplainConfig) -> None:
+    """Raise a `DataError` that names the first setting that is out of range."""
+    if not 0 <= config.seed < 2**32:
+        raise DataError(f"seed must be between 0 and {2**32 - 1}, got {config.seed}")
     for name in ("hidden", "minima", "rounds"):
         if getattr(config, name) < 1:
             raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
@@ -218,12 +224,12 @@ def _explore(
     while not explore.finished(exploration, settings, budget=config.rounds):
         tell.exploration = exploration
         exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
-        if checkpoint is not None:
+        if checkpoint is not None and len(exploration.landscape.minima.energies):
             database.save(checkpoint, exploration.landscape, extra=explore.checkpoint(exploration))
     if len(exploration.landscape.minima.energies) == 0:
         raise DataError(
-            f"no minimum was found in {config.rounds} rounds: the loss is hard to minimise; more --rounds or a larger "
-            "--l2 will help"
+            f"no minimum was found in {config.rounds} rounds: the loss is hard to minimise; try more --rounds or "
+            "another --l2"
         )
     return exploration.landscape
 
@@ -249,13 +255,14 @@ class _Teller:
 def _resume(fresh: Exploration, checkpoint: Path, meta: dict[str, Any]) -> Exploration:
     try:
         landscape = database.load(checkpoint)
-        if landscape.meta.get("data") != meta["data"]:
-            raise DataError(f"{checkpoint} was made from other data: run without --resume to start again")
-        different = [name for name, value in meta["settings"].items() if landscape.meta["settings"].get(name) != value]
+        before = landscape.meta.get("settings", {})
+        different = [name for name, value in meta["settings"].items() if before.get(name) != value]
         if different:
             raise DataError(
                 f"{checkpoint} was made with another {', '.join(different)}: use the same, or run without --resume"
             )
+        if landscape.meta.get("data") != meta["data"]:
+            raise DataError(f"{checkpoint} was made from other data: run without --resume to start again")
         return explore.restore(fresh, landscape, database.load_extra(checkpoint))
     except database.LandscapeFileError as error:
         raise DataError(f"cannot resume: {error}") from error

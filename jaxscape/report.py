@@ -7,6 +7,7 @@ import io
 import json
 import platform
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,16 @@ def ranks(explanation: Explanation) -> list[dict[str, Any]]:
 def verdict(explanation: Explanation) -> tuple[bool, str]:
     """Say in words what the permutation test found; the first value: does it support the ranking?"""
     test, name = explanation.test, {"auc": "AUC", "r2": "R²"}[measure(explanation)]
-    if not explanation.conserved.mask.any():
-        return False, (
-            "Only one minimum was found (up to copies), so there is no group whose weights could differ: the columns "
-            "are ranked by the magnitude of its input weights, and nothing was tested."
-        )
+    if test is None:
+        total, members = len(explanation.landscape.minima.energies), len(explanation.group)
+        if total == 1:
+            why = "Only one minimum was found (up to copies), so there is no group whose weights could differ"
+        elif members == 1:
+            why = f"The lowest of the {total} minima is connected to no other, so there is no group to compare"
+        else:
+            why = f"Of the input weights only {int(explanation.conserved.mask.sum())} is conserved, too few to shuffle"
+        ranked = "" if members > 1 else " The columns are ranked by the magnitude of the input weights."
+        return False, f"{why}: nothing was tested.{ranked}"
     conserved, random = float(test.conserved.mean()), float(test.random.mean())
     what = (
         f"Shuffling the conserved weights takes the held-out {name} from {float(test.baseline):.3f} to "
@@ -79,6 +85,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "features": len(dataset.features),
             "target": dataset.target,
             "task": dataset.task,
+            "notes": list(dataset.notes),
         },
         "model": {
             "hidden": config.hidden,
@@ -101,13 +108,14 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "criterion": config.criterion,
             "threshold": config.threshold,
         },
+        # Without a test the keys stay, so that a reader of many reports need not ask, and the values are null.
         "validation": {
-            f"{score}_baseline": float(test.baseline),
-            f"{score}_conserved_mean": float(test.conserved.mean()),
-            f"{score}_random_mean": float(test.random.mean()),
-            f"{score}_random_std": float(test.random.std()),
-            "num_draws": len(test.random),
-            "p_value": float(test.p_value),
+            f"{score}_baseline": test and float(test.baseline),
+            f"{score}_conserved_mean": test and float(test.conserved.mean()),
+            f"{score}_random_mean": test and float(test.random.mean()),
+            f"{score}_random_std": test and float(test.random.std()),
+            "num_draws": len(test.random) if test else 0,
+            "p_value": test and float(test.p_value),
         },
         "features": ranks(explanation),
         "seconds": round(explanation.seconds, 2),
@@ -128,30 +136,37 @@ def versions() -> dict[str, str]:
 
 
 def figures(explanation: Explanation) -> dict[str, "Figure"]:
-    """Draw the four figures of the report."""
+    """Draw the figures of the report; what was not tested has no histogram, a single minimum no graph."""
     from matplotlib.figure import Figure
 
     dataset, landscape = explanation.dataset, explanation.landscape
     incoming = explanation.symmetry.layers[0].incoming
     names, num_inputs = list(dataset.features), len(dataset.inputs)
+    longest = min(max(map(len, dataset.inputs)), 32)
     sizes = {
         "features": (7.5, 0.9 + 0.32 * min(len(names), 12)),
         "permutation_test": (7.5, 3.2),
         "disconnectivity": (8.5, 5.0),
-        "conserved_map": (min(max(5.0, 0.28 * num_inputs + 2), 20.0), 1.8 + 0.25 * len(incoming)),
+        "conserved_map": (min(max(5.0, 0.28 * num_inputs + 2), 20.0), 1.2 + 0.06 * longest + 0.25 * len(incoming)),
     }
+    if explanation.test is None:
+        del sizes["permutation_test"]
+    if len(landscape.minima.energies) == 1:
+        del sizes["disconnectivity"]
     drawn = {name: Figure(figsize=size, dpi=130, layout="constrained") for name, size in sizes.items()}
     axes = {name: figure.add_subplot() for name, figure in drawn.items()}
     plotting.feature_bars(names, explanation.scores, explanation.scores_std, ax=axes["features"])
     label = {"auc": "AUC", "r2": "R²"}[measure(explanation)]
-    plotting.permutation_test(explanation.test, score=label, ax=axes["permutation_test"])
-    plotting.disconnectivity_graph(
-        explanation.tree,
-        landscape.minima.energies,
-        group=explanation.group,
-        level=explanation.level,
-        ax=axes["disconnectivity"],
-    )
+    if explanation.test is not None:
+        plotting.permutation_test(explanation.test, score=label, ax=axes["permutation_test"])
+    if "disconnectivity" in axes:
+        plotting.disconnectivity_graph(
+            explanation.tree,
+            landscape.minima.energies,
+            group=explanation.group,
+            level=explanation.level,
+            ax=axes["disconnectivity"],
+        )
     plotting.conserved_map(
         explanation.conserved.mean[0][incoming],
         explanation.conserved.mask[0][incoming],
@@ -166,7 +181,10 @@ def write(explanation: Explanation, folder: Path) -> None:
     pngs = {}
     for name, figure in figures(explanation).items():
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
+        with warnings.catch_warnings():
+            # A column name in a script that the font lacks shows boxes; the tables have it right.
+            warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+            figure.savefig(buffer, format="png")
         pngs[name] = buffer.getvalue()
     content = summary(explanation)
     table = io.StringIO(newline="")
@@ -174,6 +192,8 @@ def write(explanation: Explanation, folder: Path) -> None:
     writer.writeheader()
     writer.writerows(content["features"])
     (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for stale in {"permutation_test", "disconnectivity"} - pngs.keys():
+        (folder / "figures" / f"{stale}.png").unlink(missing_ok=True)
     for name, png in pngs.items():
         _write(folder / "figures" / f"{name}.png", png)
     _write(folder / "features.csv", table.getvalue().encode())
@@ -195,7 +215,8 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
         top=", ".join(names) if names else "no column",
         figures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()},
         verdict={"supported": supported, "text": text},
-        shuffles=len(explanation.test.conserved),
+        shuffles=len(explanation.test.conserved) if explanation.test else 0,
+        tested=explanation.test is not None,
         measure={"auc": "AUC", "r2": "R²"}[score],
         train_score=explanation.train_score,
         test_score=explanation.test_score,

@@ -84,6 +84,13 @@ def test_what_was_done_is_said():
     assert "predicts y = 1" in notes
 
 
+def test_huge_and_tiny_numbers_are_standardised_like_any_other():
+    column = RNG.normal(size=ROWS)
+    plain = prepare(table(c=column)).x_train[:, 2]
+    for scale in (1e300, 1e-300):
+        np.testing.assert_allclose(prepare(table(c=scale * column)).x_train[:, 2], plain, rtol=1e-9)
+
+
 def test_a_number_target_is_a_regression_and_can_be_asked_for():
     data = table()._replace(y=pd.Series(RNG.normal(10, 2, ROWS)))
     assert prepare(data).task == "regression"
@@ -133,6 +140,7 @@ def test_bad_files_get_one_clear_line(tmp_path, text, message):
         ({}, np.arange(ROWS) < 2, "binary", "only 2 rows"),
         ({"c": ["12", "x3"] + ["5"] * (ROWS - 2)}, None, "auto", "column 'c'.*text where numbers.*'x3' in data row 2"),
         ({"c": [1.0, -np.inf] + [5.0] * (ROWS - 2)}, None, "auto", "column 'c'.*infinite value in data row 2"),
+        ({}, np.where(np.arange(ROWS) == 0, 5.5, 1.0), "regression", "one value only in the 18 held-out|no spread"),
         ({"a": np.ones(ROWS), "b": np.zeros(ROWS)}, None, "auto", "all columns are constant"),
     ],
 )
@@ -147,6 +155,9 @@ def test_bad_tables_get_one_clear_line(columns, y, task, message):
 
 def test_names_that_do_not_exist_are_answered_with_the_closest(tmp_path):
     path = write(tmp_path / "a.csv", frame().rename(columns={"y": "Class"}))
+    (tmp_path / "damaged.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 900)[:20] + b"\xff" * 40)
+    with pytest.raises(DataError, match="cannot be read"):
+        load(str(tmp_path / "damaged.csv.gz"))
     with pytest.raises(DataError, match="closest is 'Class'"):
         load(path, target="class")
     with pytest.raises(DataError, match="did you mean breast_cancer"):

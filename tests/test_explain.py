@@ -43,6 +43,8 @@ def test_the_summary_has_everything_and_the_informative_column_first(report):
         "schema_version", "data", "model", "landscape", "performance", "conserved", "validation", "features", "seconds",
         "seed", "versions",
     }  # fmt: skip
+    notes = summary["data"].pop("notes")
+    assert any("bought = yes" in note for note in notes)
     assert summary["data"] == {"name": "shop.csv", "rows": 80, "features": 4, "target": "bought", "task": "binary"}
     assert summary["model"] == {"hidden": 2, "activation": "tanh", "l2": 0.001, "num_weights": 17}
     assert summary["landscape"]["num_minima"] >= 1
@@ -77,6 +79,10 @@ def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
     again = ["explain", str(csv), "--target", "bought", "--out", str(report), *SMALL, "--resume"]
     before = (report / "landscape.npz").read_bytes()
     assert command.main([*again, "--seed", "1"]) == 2
+    assert "another seed" in capsys.readouterr().err
+    other = report.parent / "other.csv"
+    other.write_text(csv.read_text().replace(",no\n", ",yes\n", 1))
+    assert command.main([argument.replace(str(csv), str(other)) for argument in again]) == 2
     assert "other data" in capsys.readouterr().err
     assert command.main([*again, "--hidden", "3"]) == 2
     assert "another hidden" in capsys.readouterr().err
@@ -96,6 +102,7 @@ def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
         (["{csv}", "--l2", "0"], "l2 must be positive"),
         (["{csv}", "--hidden", "0"], "hidden must be at least 1"),
         (["{csv}", "--rounds", "0"], "rounds must be at least 1"),
+        (["{csv}", "--seed", "-1"], "seed must be between"),
         (["{csv}", "--out", "{csv}"], "is a file"),
         (["{csv}", "--out", "{csv}/below"], "cannot write"),
     ],

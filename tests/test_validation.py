@@ -71,8 +71,12 @@ def test_p_values_of_random_sets_are_uniform():
     def score(x):
         return -jnp.sum((x - jnp.arange(10.0)) ** 2)
 
+    @jax.jit
+    def draw(key):
+        return validation.random_mask(key, jnp.arange(10) < 3, jnp.zeros(10, int))
+
     def one(key):
-        mask = validation.random_mask(key, jnp.arange(10) < 3, jnp.zeros(10, int))
+        mask = draw(key)
         return validation.permutation_test(key, score, x, mask, num_draws=60, num_shuffles=20).p_value
 
     values = [float(one(key)) for key in jax.random.split(jax.random.key(2), 60)]

@@ -1,5 +1,6 @@
 """Does a model depend on some of its weights? Shuffle them among themselves, and as many random ones to compare."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -94,15 +95,19 @@ def permutation_test(
     strata = jnp.zeros(x.shape, int) if strata is None else jnp.asarray(strata)
     if not bool(jnp.any(mask)) or bool(jnp.any(mask & (strata < 0))):
         raise ValueError("mask must choose at least one weight, and none of stratum -1")
-    return _permutation_test(key, score, x, mask, strata, num_draws, num_shuffles)
+    test = _run(key, x, mask, strata, score, num_draws, num_shuffles)
+    if not all(bool(jnp.all(jnp.isfinite(scores))) for scores in (test.baseline, test.conserved, test.random)):
+        raise ValueError("the score is not finite: an AUC needs rows of both classes")
+    return test
 
 
-def _permutation_test(
+@functools.partial(jax.jit, static_argnames=("score", "num_draws", "num_shuffles"))
+def _run(
     key: PRNGKeyArray,
-    score: Callable[[Array], Array],
     x: Array,
     mask: Array,
     strata: Array,
+    score: Callable[[Array], Array],
     num_draws: int,
     num_shuffles: int,
 ) -> PermutationTest:
@@ -113,15 +118,8 @@ def _permutation_test(
         mask_key, shuffle_key = jax.random.split(key)
         return shuffled(shuffle_key, random_mask(mask_key, mask, strata)).mean()
 
-    @jax.jit
-    def run(key: PRNGKeyArray) -> PermutationTest:
-        conserved_key, random_key = jax.random.split(key)
-        conserved = shuffled(conserved_key, mask)
-        random = jax.lax.map(one_draw, jax.random.split(random_key, num_draws))
-        p_value = (1 + jnp.sum(random <= conserved.mean())) / (1 + num_draws)
-        return PermutationTest(score(x), conserved, random, p_value)
-
-    test = run(key)
-    if not all(bool(jnp.all(jnp.isfinite(scores))) for scores in (test.baseline, test.conserved, test.random)):
-        raise ValueError("the score is not finite: an AUC needs rows of both classes")
-    return test
+    conserved_key, random_key = jax.random.split(key)
+    conserved = shuffled(conserved_key, mask)
+    random = jax.lax.map(one_draw, jax.random.split(random_key, num_draws))
+    p_value = (1 + jnp.sum(random <= conserved.mean())) / (1 + num_draws)
+    return PermutationTest(score(x), conserved, random, p_value)

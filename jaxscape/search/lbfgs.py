@@ -27,7 +27,8 @@ _STALL_AFTER = 20  # rejections in a row before the lane gives up
 class LbfgsConfig:
     """Settings of the minimiser.
 
-    `tolerance`: RMS gradient to stop at (default: 1e-9 in float64, 1e-5 in float32, times max(1, |energy|)); `max_step`: longest step,
+    `tolerance`: RMS gradient to stop at (by default 1e-9 in float64 and 1e-5 in float32, times max(1, |energy|));
+    `max_step`: longest step,
     in units of the parameters; `max_evaluations`: gradients per job; `history`: pairs kept (static).
     """
 

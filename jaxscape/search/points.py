@@ -40,7 +40,7 @@ def rms(vector: Float[Array, " P"]) -> Float[Array, ""]:
 
 
 def tolerance(given: Float[Array, ""] | float | None, energy: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the RMS gradient at which a search stops: as given, or what the dtype can reach at energies of this size."""
+    """Return the RMS gradient at which a search stops: as given, or what is in reach at energies of this size."""
     if given is not None:
         return jnp.asarray(given, energy.dtype)
     reachable = 1e-9 if jnp.finfo(energy.dtype).bits == 64 else 1e-5
