@@ -1,5 +1,6 @@
 """The whole chain: table, network, loss landscape, disconnectivity, conserved weights, ranked and validated columns."""
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable
@@ -220,9 +221,8 @@ def _explore(
         exploration = _resume(exploration, checkpoint, meta)
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    tell = _Teller(progress, config)
     while not explore.finished(exploration, settings, budget=config.rounds):
-        tell.exploration = exploration
+        tell = functools.partial(_tell, progress, config, exploration)
         exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
         if checkpoint is not None and len(exploration.landscape.minima.energies):
             database.save(checkpoint, exploration.landscape, extra=explore.checkpoint(exploration))
@@ -234,22 +234,13 @@ def _explore(
     return exploration.landscape
 
 
-class _Teller:
-    """Turns the phases of a round into a fraction and a sentence."""
-
-    phases = ("hopping between minima", "searching transition states", "descending from transition states")
-
-    def __init__(self, progress: Progress, config: ExplainConfig) -> None:
-        self.progress, self.config = progress, config
-        self.exploration: Exploration | None = None
-
-    def __call__(self, phase: str) -> None:
-        assert self.exploration is not None
-        landscape, done = self.exploration.landscape, self.exploration.round - 1
-        minima, states = len(landscape.minima.energies), len(landscape.transition_states.energies)
-        part = (done + self.phases.index(phase) / len(self.phases)) / self.config.rounds
-        compiling = ", compiling" if done == 0 else ""
-        self.progress(0.9 * part, f"{phase}{compiling} ({minima} minima, {states} transition states)")
+def _tell(progress: Progress, config: ExplainConfig, exploration: Exploration, phase: str) -> None:
+    """Turn a phase of a round into a fraction done and a sentence."""
+    landscape, done = exploration.landscape, exploration.round - 1
+    minima, states = len(landscape.minima.energies), len(landscape.transition_states.energies)
+    part = (done + explore.PHASES.index(phase) / len(explore.PHASES)) / config.rounds
+    compiling = ", compiling" if done == 0 else ""
+    progress(0.9 * part, f"{phase}{compiling} ({minima} minima, {states} transition states)")
 
 
 def _resume(fresh: Exploration, checkpoint: Path, meta: dict[str, Any]) -> Exploration:
@@ -264,7 +255,9 @@ def _resume(fresh: Exploration, checkpoint: Path, meta: dict[str, Any]) -> Explo
         if landscape.meta.get("data") != meta["data"]:
             raise DataError(f"{checkpoint} was made from other data: run without --resume to start again")
         return explore.restore(fresh, landscape, database.load_extra(checkpoint))
-    except database.LandscapeFileError as error:
+    except DataError:
+        raise
+    except ValueError as error:
         raise DataError(f"cannot resume: {error}") from error
 
 

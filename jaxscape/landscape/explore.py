@@ -29,6 +29,7 @@ from jaxscape.symmetry import Symmetry, align, fingerprint
 
 # Curvature below this fraction of the largest counts as zero, neither up nor down.
 _ZERO_CURVATURE = 1e-10
+PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
 _STEPS_OFF = 4  # times to step off a saddle that a descent ended on
 
 
@@ -144,18 +145,18 @@ def advance(
 ) -> Exploration:
     """Do one round: hop (while minima are wanted), then search transition states and descend from them.
 
-    `on_phase` is told what comes next, for progress.
+    `on_phase` is told which of `PHASES` comes next, for progress.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
     landscape, walkers = exploration.landscape, exploration.walkers
     before = _num_points(landscape)
     if len(landscape.minima.energies) < config.num_minima:
-        on_phase("hopping between minima")
+        on_phase(PHASES[0])
         landscape, walkers = _hop(objective, landscape, walkers, config)
     if len(landscape.minima.energies):
-        on_phase("searching transition states")
+        on_phase(PHASES[1])
         saddles, landscape = _search_saddles(objective, landscape, np.asarray(walkers.step_size), rng, config)
-        on_phase("descending from transition states")
+        on_phase(PHASES[2])
         landscape = _insert_saddles(objective, landscape, saddles, config)
     found_nothing = _num_points(landscape) == before
     # As long as there is no minimum the first quenches may still be under way: that is not yet a landscape explored.
