@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _explain(options)
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing; install it with: pip install 'jaxscape-landscapes[tabular]'")
+        return _fail(f"{error.name} is missing; install the table tools: pip install jinja2 pandas rich scikit-learn")
     except KeyboardInterrupt:
         saved = (options.out / "landscape.npz").exists()
         print("jaxscape: stopped" + (f"; go on with --resume --out {options.out}" if saved else ""), file=sys.stderr)
