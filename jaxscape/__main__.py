@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from jaxscape.explain import Explanation
 
 
@@ -111,14 +113,12 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print(console: "object", found: "Explanation", out: Path) -> None:
-    from rich.console import Console
+def _print(console: "Console", found: "Explanation", out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     from jaxscape import report
 
-    assert isinstance(console, Console)
     supported, text = report.verdict(found)
     title = "Columns that drive the model" if supported else "Columns by weight, without support from the test"
     table = Table(title=title, title_justify="left")

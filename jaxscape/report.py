@@ -6,7 +6,6 @@ import importlib.metadata
 import io
 import json
 import platform
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from jaxscape import plotting
 from jaxscape.explain import Explanation
+from jaxscape.files import replacing
 from jaxscape.landscape import database
 
 if TYPE_CHECKING:
@@ -231,14 +231,5 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
 
 
 def _write(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.close()
-            # A temporary file is private; what is written to be read gets the usual permissions.
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing(path) as file:
+        file.write(content)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import ExploreConfig, database, disconnectivity, explore, objective, surfaces
+from jaxscape import ExploreConfig, database, disconnectivity, explore, objective, quench, surfaces
 from jaxscape.landscape import explore as stages
 
 # An exhaustive search independent of this library: energies of all stationary points up to symmetry.
@@ -91,18 +91,12 @@ def test_a_descent_that_ends_on_a_saddle_goes_on_to_a_minimum(xor):
     x = np.random.default_rng(3).normal(size=(6, problem.dim))
     (layer,) = group.layers
     x[:, layer.units[1]] = x[:, layer.units[0]]
-    ends = np.asarray(surfaces_quench(problem, x))
+    ends = np.asarray(quench(problem, jnp.asarray(x)).position)
     settled = stages._settle(problem, ends, CONFIG)
     assert np.all(settled.eigenvalues[:, 0] > 0)
     distances = np.abs(settled.point.energy[:, None] - found.minima.energies).min(axis=1)
     np.testing.assert_allclose(distances, 0, atol=1e-10)
     assert np.any(np.linalg.norm(settled.point.position - ends, axis=1) > 0.1)
-
-
-def surfaces_quench(problem, x):
-    from jaxscape import quench
-
-    return quench(problem, jnp.asarray(x)).position
 
 
 def test_outcomes_of_all_searches_are_on_record(xor):

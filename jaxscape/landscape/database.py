@@ -6,17 +6,17 @@ and some move of the symmetry group brings them together; equal energies alone d
 
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from jaxscape.files import replacing
 from jaxscape.symmetry import HiddenLayer, Symmetry, align, fingerprint
 
 SCHEMA_VERSION = 1
@@ -226,16 +226,6 @@ def components(landscape: Landscape) -> Int[np.ndarray, " M"]:
     return np.asarray(connected_components(graph, directed=False)[1]).astype(int)
 
 
-def contains(
-    landscape: Landscape, positions: Float[np.ndarray, "n P"], energies: Float[np.ndarray, " n"]
-) -> Bool[np.ndarray, " n"]:
-    """Say which points are minima of the landscape already."""
-    known = landscape.minima
-    size = len(known.energies)
-    both = np.concatenate([known.positions, positions]), np.concatenate([known.energies, energies])
-    return identify(landscape.symmetry, *both, size) < size
-
-
 def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[str, np.ndarray] | None = None) -> None:
     """Write a landscape to an `.npz` file, whole or not at all.
 
@@ -258,18 +248,8 @@ def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[s
     for group in ("minima", "transition_states"):
         arrays |= {f"{group}/{name}": field for name, field in getattr(landscape, group)._asdict().items()}
     arrays |= {f"extra/{name}": field for name, field in (extra or {}).items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        # A temporary file is private; what is written to be read gets the usual permissions.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:

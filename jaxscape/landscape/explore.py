@@ -272,6 +272,17 @@ def _as_minima(polished: Any) -> Minima:
     return Minima(polished.point.position, polished.point.energy, eigenvalues, eigenvectors, ones, 0 * ones)
 
 
+def _visit(
+    symmetry: Symmetry, known: Any, positions: np.ndarray, energies: np.ndarray
+) -> tuple[Any, Int[np.ndarray, " n"]]:
+    """Count a visit for each point that is known; return, for each, the first row of known and new that it equals."""
+    size = len(known.energies)
+    both = np.concatenate([known.positions, positions]), np.concatenate([known.energies, energies])
+    same_as = database.identify(symmetry, *both, size)
+    np.add.at(visits := known.visits.copy(), same_as[same_as < size], 1)
+    return known._replace(visits=visits), same_as
+
+
 def _insert_ends(
     objective: Objective, landscape: Landscape, positions: np.ndarray, energies: np.ndarray, config: ExploreConfig
 ) -> tuple[Landscape, Int[np.ndarray, " n"]]:
@@ -279,13 +290,9 @@ def _insert_ends(
 
     Ends at known minima are counted as visits and not polished again; ends at the same new one are polished once.
     """
-    known = landscape.minima
-    size = len(known.energies)
-    both = np.concatenate([known.positions, positions]), np.concatenate([known.energies, energies])
-    same_as = database.identify(landscape.symmetry, *both, size)
-    visited = same_as[same_as < size]
-    np.add.at(visits := known.visits.copy(), visited, 1)
-    landscape = landscape._replace(minima=known._replace(visits=visits))
+    size = len(landscape.minima.energies)
+    minima, same_as = _visit(landscape.symmetry, landscape.minima, positions, energies)
+    landscape = landscape._replace(minima=minima)
     new, counts = np.unique(same_as[same_as >= size], return_counts=True)
     ids = np.append(np.arange(size), np.full(len(positions), -1))
     if new.size:
@@ -389,13 +396,11 @@ def _outward(
 
 def _insert_saddles(objective: Objective, landscape: Landscape, polished: Any, config: ExploreConfig) -> Landscape:
     """Insert certified saddles; descend only from those that are new."""
-    known = landscape.transition_states
-    size = len(known.energies)
-    positions, energies = polished.point.position, polished.point.energy
-    both = np.concatenate([known.positions, positions]), np.concatenate([known.energies, energies])
-    same_as = database.identify(landscape.symmetry, *both, size)
-    np.add.at(visits := known.visits.copy(), same_as[same_as < size], 1)
-    landscape = landscape._replace(transition_states=known._replace(visits=visits))
+    size = len(landscape.transition_states.energies)
+    states, same_as = _visit(
+        landscape.symmetry, landscape.transition_states, polished.point.position, polished.point.energy
+    )
+    landscape = landscape._replace(transition_states=states)
     new, counts = np.unique(same_as[same_as >= size], return_counts=True)
     if new.size == 0:
         return landscape
