@@ -37,8 +37,21 @@ def xor(num_units: int = 2, l2: float = 1e-3) -> tuple[Objective, Symmetry]:
 
     With two units and `l2=1e-3` an exhaustive search gives, up to symmetry, 7 minima and 20 transition states.
     """
-    sizes = (2, num_units, 1)
     x = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
-    data = losses.Supervised(x, jnp.array([0.0, 1.0, 1.0, 0.0]), jnp.asarray(l2))
+    return _classifier(x, jnp.array([0.0, 1.0, 1.0, 0.0]), num_units, l2)
+
+
+def checkerboard(num_units: int = 2, l2: float = 1e-3, *, num_points: int = 60) -> tuple[Objective, Symmetry]:
+    """Return the loss of a tanh network with one hidden layer on a checkerboard of two by two fields.
+
+    The points are drawn evenly from the square [-1, 1]², always the same; the label is 1 where x y < 0.
+    """
+    x = np.random.default_rng(0).uniform(-1, 1, (num_points, 2))
+    return _classifier(jnp.asarray(x), jnp.asarray((x.prod(axis=1) < 0).astype(x.dtype)), num_units, l2)
+
+
+def _classifier(x: Float[Array, "N 2"], y: Float[Array, " N"], num_units: int, l2: float) -> tuple[Objective, Symmetry]:
+    sizes = (2, num_units, 1)
+    data = losses.Supervised(x, y, jnp.asarray(l2))
     params = tuple(models.Layer(jnp.zeros(shape), jnp.zeros(shape[1])) for shape in itertools.pairwise(sizes))
     return from_loss(losses.sigmoid_cross_entropy(models.mlp("tanh")), params, data), models.symmetry(sizes, "tanh")
