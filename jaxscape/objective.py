@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 # Columns of the Hessian computed at once: enough to saturate the matrix products, bounded memory for wide models.
 _HESSIAN_BATCH = 256
 
+ZeroModes = Callable[[Float[Array, " P"]], Float[Array, "k P"]]
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -19,22 +21,32 @@ class Objective:
     """A loss as a function of a flat vector; build one with `from_loss`.
 
     `data` is traced: new data of the same shape needs no new compilation. The other fields are static, so objectives
-    made from the same loss function and the same parameter shapes share compiled code.
+    made from the same loss function and the same parameter shapes share compiled code. `zero_modes` gives the known
+    directions of no curvature at a point, such as the translations and rotations of a cluster: the Hessian's index
+    leaves them out.
     """
 
     data: Any
     loss: Callable[[Any, Any], Float[Array, ""]] = field(metadata={"static": True})
     unravel: Callable[[Float[Array, " P"]], Any] = field(metadata={"static": True})
     dim: int = field(metadata={"static": True})
+    zero_modes: ZeroModes | None = field(default=None, metadata={"static": True})
 
 
-def from_loss(loss: Callable[[Any, Any], Float[Array, ""]], params: Any, data: Any = None) -> Objective:
+def from_loss(
+    loss: Callable[[Any, Any], Float[Array, ""]],
+    params: Any,
+    data: Any = None,
+    *,
+    zero_modes: ZeroModes | None = None,
+) -> Objective:
     """Make an objective from a scalar loss of any pytree of parameters.
 
     Args:
         loss: `loss(params, data)`, a pure JAX function that returns a floating-point scalar.
         params: an example of the parameters; only its structure, shapes and dtypes matter.
         data: any pytree of arrays, passed on to `loss`.
+        zero_modes: `zero_modes(x) -> (k, P)`, orthonormal directions along which the loss is known not to change.
 
     Returns:
         The objective over flat vectors of length `dim`, in the order of `jax.flatten_util.ravel_pytree`.
@@ -53,7 +65,7 @@ def from_loss(loss: Callable[[Any, Any], Float[Array, ""]], params: Any, data: A
     out = jax.eval_shape(loss, params, data)
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"loss(params, data) must return a floating-point scalar, got {out}")
-    return Objective(data=data, loss=loss, unravel=unravel, dim=flat.size)
+    return Objective(data=data, loss=loss, unravel=unravel, dim=flat.size, zero_modes=zero_modes)
 
 
 def ravel(params: Any) -> Float[Array, " P"]:
@@ -89,3 +101,8 @@ def hessian(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "P P"]:
         linear_hvp(objective, x), jnp.eye(objective.dim, dtype=x.dtype), batch_size=min(objective.dim, _HESSIAN_BATCH)
     )
     return 0.5 * (columns + columns.T)
+
+
+def zero_modes(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "k P"]:
+    """Return the known directions of no curvature at `x`, orthonormal rows; none for most objectives."""
+    return jnp.zeros((0, x.size), x.dtype) if objective.zero_modes is None else objective.zero_modes(x)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxscape import losses, models
+from jaxscape import clusters, losses, models
 from jaxscape.objective import Objective, from_loss
 from jaxscape.symmetry import Symmetry
 
@@ -30,6 +30,28 @@ def _mueller_brown(position: Float[Array, "2"], _: None) -> Float[Array, ""]:
 def mueller_brown() -> tuple[Objective, Symmetry]:
     """Return the Mueller-Brown surface in two dimensions (Theor. Chim. Acta 53, 75, 1979): 3 minima, 2 saddles."""
     return from_loss(_mueller_brown, jnp.zeros(2)), Symmetry((), dim=2)
+
+
+def lennard_jones(num_atoms: int) -> tuple[Objective, Symmetry]:
+    """Return a cluster of Lennard-Jones atoms, energies in units of the pair's depth, lengths in those of sigma.
+
+    Beyond a radius that no compact cluster reaches a wall of third order holds the atoms together, so that those that
+    come off return.
+
+    Raises:
+        ValueError: for fewer than three atoms, which have other zero modes.
+    """
+    if num_atoms < 3:
+        raise ValueError(f"a cluster needs at least 3 atoms, got {num_atoms}")
+    objective = from_loss(_lennard_jones, jnp.zeros((num_atoms, 3)), zero_modes=clusters.zero_modes)
+    return objective, Symmetry((), dim=3 * num_atoms, num_atoms=num_atoms)
+
+
+def _lennard_jones(atoms: Float[Array, "N 3"], _: None) -> Float[Array, ""]:
+    first, second = np.triu_indices(len(atoms), 1)
+    inverse = 1 / jnp.sum((atoms[first] - atoms[second]) ** 2, axis=1)
+    out = jnp.linalg.norm(atoms - atoms.mean(axis=0), axis=1) - (1 + 1.2 * len(atoms) ** (1 / 3))
+    return jnp.sum(4 * (inverse**6 - inverse**3)) + jnp.sum(jnp.maximum(out, 0) ** 3)
 
 
 def xor(num_units: int = 2, l2: float = 1e-3) -> tuple[Objective, Symmetry]:

@@ -1,4 +1,4 @@
-"""What leaves a network unchanged: permutations of hidden units and, for odd activations, sign flips.
+"""What leaves a model unchanged: permutations of hidden units, sign flips for odd activations; the moves of a cluster.
 
 Host code (NumPy): two points that differ by such a move are permutational isomers, one point of the landscape.
 """
@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
+
+from jaxscape import clusters
 
 _MAX_SWEEPS = 50
 
@@ -32,12 +34,14 @@ class Symmetry(NamedTuple):
     """The symmetry group of a model: the hidden layers whose units may be permuted.
 
     `odd` says that the activation is odd, so that the sign of a unit (all its weights at once) is free as well.
-    `dim` is the length of the flat vector. No layers: no symmetry.
+    `dim` is the length of the flat vector. No layers: no symmetry. With `num_atoms` the point is a cluster of that many
+    identical atoms in three dimensions, the same after translation, rotation, inversion and permutation.
     """
 
     layers: tuple[HiddenLayer, ...]
     dim: int
     odd: bool = False
+    num_atoms: int = 0
 
 
 def apply(
@@ -68,7 +72,8 @@ def align(
     For one hidden layer the result is exact: the best sign of a pair of units is that of their inner product, which
     leaves a linear assignment. For deeper networks the layers are aligned in turn until nothing changes (as in weight
     matching, Ainsworth et al. 2022, arXiv:2209.04836), from where the point is and from a first match layer by layer;
-    exact copies are found, but between different points the distance can stay above the smallest.
+    exact copies are found, but between different points the distance can stay above the smallest. The same holds for
+    clusters, where many orientations are tried.
 
     Args:
         symmetry: the group.
@@ -78,6 +83,9 @@ def align(
     Returns:
         The moved copies and their Euclidean distances to the reference.
     """
+    if symmetry.num_atoms:
+        moved = clusters.align(reference, x)
+        return moved, np.linalg.norm(moved - reference, axis=1)
     moved = np.array(x)
     for row in moved:
         if len(symmetry.layers) == 1:
@@ -118,9 +126,11 @@ def _align_layer(
 def fingerprint(symmetry: Symmetry, x: Float[np.ndarray, "M P"]) -> Float[np.ndarray, "M F"]:
     """Return numbers that no move of the group changes: sorted norms of the units, and the weights of no unit.
 
-    The distance between two fingerprints is at most sqrt(2) times the distance between the points up to symmetry
+    For a cluster: the sorted distances between its atoms, scaled. The distance between two fingerprints is at most sqrt(2) times the distance between the points up to symmetry
     (a weight between two hidden layers counts in both), so that far fingerprints prove two points distinct.
     """
+    if symmetry.num_atoms:
+        return clusters.fingerprint(x)
     free = np.setdiff1d(
         np.arange(symmetry.dim), np.concatenate([np.empty(0, int), *(layer.units.ravel() for layer in symmetry.layers)])
     )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, linear_hvp, value, value_and_grad
+from jaxscape.objective import Objective, linear_hvp, value, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes, lbfgs
 from jaxscape.search.lbfgs import History, LbfgsConfig
 from jaxscape.search.points import StationaryPoint, Status, rms
@@ -120,7 +120,15 @@ def step(objective: Objective, state: FollowingState, config: FollowingConfig) -
     """Take the step, follow the eigenvector to the new position, and choose the next step."""
     position = state.position + state.step
     energy, gradient = value_and_grad(objective, position)
-    curvature, vector, _ = eigenpair.lowest(linear_hvp(objective, position), state.vector, num_steps=config.num_lanczos)
+    known = zero_modes(objective, position)
+
+    def project(vector: Array) -> Array:
+        return vector - known.T @ (known @ vector) if len(known) else vector
+
+    product = linear_hvp(objective, position)
+    curvature, vector, _ = eigenpair.lowest(
+        lambda v: project(product(v)), project(state.vector), num_steps=config.num_lanczos
+    )
     finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(vector))
     across = _reject(gradient, vector)
     moved, change = _reject(state.step, vector), across - _reject(state.gradient, vector)

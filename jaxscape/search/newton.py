@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, hessian, value_and_grad
+from jaxscape.objective import Objective, hessian, value_and_grad, zero_modes
 from jaxscape.search import lanes
 from jaxscape.search.lbfgs import cap
 from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
@@ -34,10 +34,11 @@ class NewtonConfig:
 
 
 class Polished(NamedTuple):
-    """A polished point: `point`, the Hessian's `eigenvalues (P,)` in ascending order, the lowest `eigenvector (P,)`."""
+    """A polished point: `point`, the Hessian's `eigenvalues (P - k,)` in ascending order, without those of the k known
+    zero modes, and the lowest `eigenvector (P,)`."""
 
     point: StationaryPoint
-    eigenvalues: Float[Array, "*batch P"]
+    eigenvalues: Float[Array, "*batch P-k"]
     eigenvector: Float[Array, "*batch P"]
 
 
@@ -45,7 +46,7 @@ class _State(NamedTuple):
     position: Float[Array, " P"]
     energy: Float[Array, ""]
     gradient: Float[Array, " P"]
-    eigenvalues: Float[Array, " P"]
+    eigenvalues: Float[Array, " P-k"]
     eigenvector: Float[Array, " P"]
     num_steps: Int[Array, ""]
     status: Int[Array, ""]
@@ -81,10 +82,11 @@ def polish(
         energy, gradient = evaluate(x)
         nothing = jnp.zeros_like(x)
         status = jnp.where(jnp.all(jnp.isfinite(gradient)), Status.RUNNING.value, Status.NONFINITE.value)
-        return _State(x, energy, gradient, nothing, nothing, jnp.asarray(0), status)
+        unknown = nothing[: x.size - zero_modes(objective, x).shape[0]]
+        return _State(x, energy, gradient, unknown, nothing, jnp.asarray(0), status)
 
     def step(state: _State) -> _State:
-        eigenvalues, eigenvectors = jnp.linalg.eigh(hessian(objective, state.position))
+        eigenvalues, eigenvectors = _modes(objective, state.position)
         along = eigenvectors.T @ state.gradient
         size = jnp.maximum(jnp.abs(eigenvalues), jnp.finfo(along.dtype).eps * jnp.max(jnp.abs(eigenvalues)))
         uphill = jnp.arange(along.size) < index
@@ -106,7 +108,7 @@ def polish(
             position=jnp.where(better, state.position + move, state.position),
             energy=jnp.where(better, energy, state.energy),
             gradient=jnp.where(better, gradient, state.gradient),
-            eigenvalues=eigenvalues,
+            eigenvalues=eigenvalues[: state.eigenvalues.size],
             eigenvector=eigenvectors[:, 0],
             num_steps=num_steps,
             status=status,
@@ -119,3 +121,13 @@ def polish(
 
     kernel = lanes.Kernel(init, step, lambda state: state.status != Status.RUNNING, result)
     return lanes.run(kernel, starts, num_lanes=num_lanes, count=count, refill_every=1)
+
+
+def _modes(objective: Objective, x: Float[Array, " P"]) -> tuple[Float[Array, " P"], Float[Array, "P P"]]:
+    """Diagonalise the Hessian, the known zero modes moved above all others."""
+    matrix, known = hessian(objective, x), zero_modes(objective, x)
+    if len(known):
+        matrix = matrix - known.T @ (known @ matrix)
+        matrix = matrix - (matrix @ known.T) @ known
+        matrix = matrix + 2 * jnp.linalg.norm(matrix) * known.T @ known
+    return jnp.linalg.eigh(matrix)
