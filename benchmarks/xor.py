@@ -28,7 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     objective, symmetry = surfaces.xor()
-    config = ExploreConfig(patience=8)
+    config = ExploreConfig()
     rows = []
     print("| seed | minima (7) | transition states (20) | parts | as the exhaustive search | s |")
     print("|---|---|---|---|---|---|")

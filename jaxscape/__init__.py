@@ -15,6 +15,7 @@ from jaxscape.analysis import disconnectivity as disconnectivity
 from jaxscape.analysis import validation as validation
 from jaxscape.landscape import database as database
 from jaxscape.landscape.database import Landscape as Landscape
+from jaxscape.landscape.explore import Budget as Budget
 from jaxscape.landscape.explore import ExploreConfig as ExploreConfig
 from jaxscape.landscape.explore import explore as explore
 from jaxscape.objective import Objective as Objective
@@ -23,6 +24,7 @@ from jaxscape.objective import ravel as ravel
 from jaxscape.search import basin_hopping as basin_hopping
 from jaxscape.search import eigenpair as eigenpair
 from jaxscape.search import eigenvector_following as eigenvector_following
+from jaxscape.search import elastic_band as elastic_band
 from jaxscape.search import lanes as lanes
 from jaxscape.search import lbfgs as lbfgs
 from jaxscape.search import newton as newton

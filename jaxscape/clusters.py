@@ -3,6 +3,8 @@
 Host code (NumPy), behind the functions of `jaxscape.symmetry`; `zero_modes` is JAX, for the Hessian of an objective.
 """
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -58,6 +60,27 @@ def _align(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> 
         if shortest <= _COPY * np.sqrt(len(atoms)):
             break
     return best
+
+
+def exchanges(reference: Float[np.ndarray, " P"], x: Float[np.ndarray, " P"]) -> list[Float[np.ndarray, " P"]]:
+    """Return the copies of a cluster with two atoms exchanged, each turned to lie nearest to the reference."""
+    fixed, atoms = reference.reshape(-1, 3), x.reshape(-1, 3)
+    centre = fixed.mean(axis=0)
+    fixed, atoms = fixed - centre, atoms - atoms.mean(axis=0)
+    swapped = []
+    for i, j in itertools.combinations(range(len(atoms)), 2):
+        other = atoms.copy()
+        other[[i, j]] = atoms[[j, i]]
+        swapped.append((other @ _rotation(other, fixed) + centre).ravel())
+    return swapped
+
+
+def point_group_order(x: Float[np.ndarray, " P"], distance_tol: float) -> int:
+    """Count the rotations, reflections and rotation-inversions that map a cluster onto itself."""
+    atoms = x.reshape(-1, 3)
+    atoms = atoms - atoms.mean(axis=0)
+    # Where two atoms go fixes the move, but for a reflection in their plane: each trial is a move of its own.
+    return sum(bool(cdist(atoms, trial).min(axis=1).max() <= distance_tol) for trial in _orientations(atoms, atoms))
 
 
 def _fit(fixed: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, float]:

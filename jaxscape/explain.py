@@ -21,7 +21,7 @@ from jaxscape.analysis.validation import PermutationTest
 from jaxscape.datasets import DataError, Dataset
 from jaxscape.landscape import database, explore
 from jaxscape.landscape.database import Landscape
-from jaxscape.landscape.explore import Exploration, ExploreConfig
+from jaxscape.landscape.explore import Budget, Exploration, ExploreConfig
 from jaxscape.objective import Objective, from_loss, ravel
 from jaxscape.symmetry import Symmetry
 
@@ -211,9 +211,7 @@ def _explore(
     progress: Progress,
 ) -> Landscape:
     num_lanes = 4 if jax.default_backend() == "cpu" else 64
-    settings = ExploreConfig(
-        num_minima=config.minima, patience=3, hopping_steps=500, num_searches=20, num_lanes=num_lanes
-    )
+    settings = ExploreConfig(num_minima=config.minima, hopping_steps=500, num_searches=20, num_lanes=num_lanes)
     exploration = explore.start(objective, symmetry, starts, jax.random.fold_in(key, 1), settings)
     meta = {"settings": _settings(config), "data": _digest(dataset)}
     exploration = exploration._replace(landscape=database.empty(symmetry, meta))
@@ -221,7 +219,7 @@ def _explore(
         exploration = _resume(exploration, checkpoint, meta)
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    while not explore.finished(exploration, settings, budget=config.rounds):
+    while not explore.finished(exploration, settings, Budget(config.rounds)):
         tell = functools.partial(_tell, progress, config, exploration)
         exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
         if checkpoint is not None and len(exploration.landscape.minima.energies):

@@ -3,6 +3,8 @@
 Host code (NumPy): two points that differ by such a move are permutational isomers, one point of the landscape.
 """
 
+import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -123,11 +125,85 @@ def _align_layer(
     return True
 
 
+def copies(
+    symmetry: Symmetry, reference: Float[np.ndarray, " P"], x: Float[np.ndarray, " P"]
+) -> Float[np.ndarray, "C P"]:
+    """List copies of a point near the reference, the nearest first.
+
+    Args:
+        symmetry: the group.
+        reference: the point to come close to.
+        x: the point to move; `reference` itself gives its own copies, itself the first.
+
+    Returns:
+        The copy that `align` finds and those one move away from it: one sign flipped, or two units, of one layer, or
+        two atoms exchanged (with the best signs or rotation). Copies that equal an earlier one are left out.
+    """
+    nearest = align(symmetry, reference, x[None])[0][0]
+    found = [nearest]
+    if symmetry.num_atoms:
+        found += clusters.exchanges(reference, nearest)
+    for layer in symmetry.layers:
+        units = nearest[layer.units]
+        if symmetry.odd:
+            found += [_with_units(nearest, layer, [i], -units[[i]]) for i in range(len(units))]
+        for i, j in itertools.combinations(range(len(units)), 2):
+            signs = np.where(np.sum(reference[layer.units[[i, j]]] * units[[j, i]], axis=1) < 0, -1.0, 1.0)
+            found.append(_with_units(nearest, layer, [i, j], units[[j, i]] * (signs[:, None] if symmetry.odd else 1)))
+    everything = np.array(found)
+    everything = everything[np.argsort(np.linalg.norm(everything - reference, axis=1), kind="stable")]
+    apart = np.linalg.norm(everything[:, None] - everything, axis=2) > 1e-6 * (1 + np.linalg.norm(x))
+    return everything[[bool(apart[i, :i].all()) for i in range(len(everything))]]
+
+
+def _with_units(x: np.ndarray, layer: HiddenLayer, which: list[int], units: np.ndarray) -> np.ndarray:
+    moved = x.copy()
+    moved[layer.units[which]] = units
+    return moved
+
+
+def point_group_order(symmetry: Symmetry, x: Float[np.ndarray, " P"], *, distance_tol: float = 1e-4) -> int:
+    """Count the moves of the group that leave a point where it is.
+
+    For networks: units of a layer that are equal up to sign can be permuted, and the sign of a unit whose weights are
+    all zero is free (moves of several layers at once, which also occur in deep networks, are not counted). For
+    clusters: the rotations and rotation-inversions of the point group.
+    """
+    if symmetry.num_atoms:
+        return clusters.point_group_order(x, distance_tol)
+    order = 1
+    for layer in symmetry.layers:
+        units = x[layer.units]
+        left = list(range(len(units)))
+        while left:
+            apart = np.linalg.norm(units[left] - units[left[0]], axis=1)
+            if symmetry.odd:
+                apart = np.minimum(apart, np.linalg.norm(units[left] + units[left[0]], axis=1))
+            same = [i for i, distance in zip(left, apart, strict=True) if distance <= distance_tol]
+            if symmetry.odd and np.linalg.norm(units[left[0]]) <= distance_tol:
+                order *= 2 ** len(same)
+            order *= math.factorial(len(same))
+            left = [i for i in left if i not in same]
+    return order
+
+
+def log_group_order(symmetry: Symmetry) -> float:
+    """Return the logarithm of the number of copies of a point without symmetry of its own.
+
+    Permutations (and signs) of the units of each hidden layer; for clusters permutations and inversion.
+    """
+    if symmetry.num_atoms:
+        return math.lgamma(symmetry.num_atoms + 1) + math.log(2)
+    sizes = [len(layer.bias) for layer in symmetry.layers]
+    return sum(math.lgamma(size + 1) + size * math.log(2) * symmetry.odd for size in sizes)
+
+
 def fingerprint(symmetry: Symmetry, x: Float[np.ndarray, "M P"]) -> Float[np.ndarray, "M F"]:
     """Return numbers that no move of the group changes: sorted norms of the units, and the weights of no unit.
 
-    For a cluster: the sorted distances between its atoms, scaled. The distance between two fingerprints is at most sqrt(2) times the distance between the points up to symmetry
-    (a weight between two hidden layers counts in both), so that far fingerprints prove two points distinct.
+    For a cluster: the sorted distances between its atoms, scaled. The distance between two fingerprints is at
+    most sqrt(2) times the distance between the points up to symmetry (a weight between two hidden layers counts in
+    both), so that far fingerprints prove two points distinct.
     """
     if symmetry.num_atoms:
         return clusters.fingerprint(x)

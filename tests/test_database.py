@@ -13,15 +13,15 @@ GROUP = models.symmetry(SIZES, "tanh")
 def minima(positions, energies):
     ones = np.ones(len(energies), int)
     energies = np.asarray(energies, float)
-    return Minima(np.asarray(positions), energies, np.full(len(ones), 0.1), 0 * np.asarray(positions), ones, 0 * ones)
+    zeros, vectors = np.zeros(len(ones)), 0 * np.asarray(positions)
+    return Minima(np.asarray(positions), energies, zeros + 0.1, vectors, zeros, ones, ones, 0 * ones)
 
 
 def states(positions, energies, pairs):
     energies = np.asarray(energies, float)
     ones = np.ones(len(energies), int)
-    return TransitionStates(
-        np.asarray(positions), energies, -ones.astype(float), np.asarray(positions), np.asarray(pairs), ones
-    )
+    x, zeros = np.asarray(positions), np.zeros(len(ones))
+    return TransitionStates(x, energies, zeros - 1.0, x, zeros, ones, np.asarray(pairs), ones)
 
 
 def isomers(rng, x, number):
@@ -125,10 +125,11 @@ def test_merging_doubles_nothing_and_maps_ids():
     merged = database.merge(first, second)
     assert len(merged.minima.energies) == 8
     assert merged.transition_states.minima.tolist() == [[0, 1], [2, 2], [4, 5], [6, 6]]
-    assert merged.attempted.tolist() == [[0, 1], [4, 5]]
+    assert merged.attempted.tolist() == [[0, 1, 1], [4, 5, 1]]
     twice = database.merge(merged, second)
     assert len(twice.minima.energies) == 8
     assert len(twice.transition_states.energies) == 4
+    assert twice.attempted.tolist() == [[0, 1, 1], [4, 5, 2]]
     assert twice.minima.visits.tolist() == [1] * 4 + [2] * 4
     with pytest.raises(ValueError, match="same model"):
         database.merge(first, database.empty(models.symmetry((3, 2, 1), "tanh")))

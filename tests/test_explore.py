@@ -3,13 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import ExploreConfig, database, disconnectivity, explore, objective, quench, surfaces
+from jaxscape import Budget, ExploreConfig, database, disconnectivity, explore, objective, quench, surfaces
+from jaxscape.landscape import certify
 from jaxscape.landscape import explore as stages
 
 # An exhaustive search independent of this library: energies of all stationary points up to symmetry.
 XOR_MINIMA = [0.08937791] * 2 + [0.39009593] * 4 + [0.69314718]
 XOR_TRANSITION_STATES = [0.40201506] * 8 + [0.51049753] * 4 + [0.5195851] * 4 + [0.69315236] * 4
-CONFIG = ExploreConfig(patience=8)
+CONFIG = ExploreConfig()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, 
         database.save(tmp_path / "a.npz", landscape, extra=arrays)
         fresh = stages.start(problem, group, starts, jax.random.key(6), CONFIG)
         state = stages.restore(fresh, database.load(tmp_path / "a.npz"), database.load_extra(tmp_path / "a.npz"))
-        while not stages.finished(state, CONFIG, budget=50):
+        while not stages.finished(state, CONFIG):
             state = stages.advance(problem, state, jax.random.key(6), CONFIG)
         np.testing.assert_array_equal(state.landscape.minima.positions, found.minima.positions)
         np.testing.assert_array_equal(state.landscape.transition_states.minima, found.transition_states.minima)
@@ -79,7 +80,7 @@ def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, 
 
 def test_what_is_known_is_kept_and_added_to(xor):
     problem, group, starts, found, _ = xor
-    more = explore(problem, group, starts, jax.random.key(7), CONFIG, budget=1, landscape=found)
+    more = explore(problem, group, starts, jax.random.key(7), CONFIG, budget=Budget(rounds=1), landscape=found)
     np.testing.assert_array_equal(more.minima.positions, found.minima.positions)
     assert np.all(more.minima.visits >= found.minima.visits)
     assert more.minima.visits.sum() > found.minima.visits.sum()
@@ -92,7 +93,7 @@ def test_a_descent_that_ends_on_a_saddle_goes_on_to_a_minimum(xor):
     (layer,) = group.layers
     x[:, layer.units[1]] = x[:, layer.units[0]]
     ends = np.asarray(quench(problem, jnp.asarray(x)).position)
-    settled = stages._settle(problem, ends, CONFIG)
+    settled = certify.settle(problem, ends, CONFIG)
     assert np.all(settled.eigenvalues[:, 0] > 0)
     distances = np.abs(settled.point.energy[:, None] - found.minima.energies).min(axis=1)
     np.testing.assert_allclose(distances, 0, atol=1e-10)
@@ -108,9 +109,11 @@ def test_outcomes_of_all_searches_are_on_record(xor):
 
 def test_quenches_longer_than_a_few_rounds_are_waited_for():
     problem, group = surfaces.xor()
-    config = ExploreConfig(hopping_steps=8, patience=1, num_searches=2, num_minima=1)
+    config = ExploreConfig(hopping_steps=8, num_searches=2, num_minima=1)
     starts = jax.random.normal(jax.random.key(0), (1, problem.dim))
-    assert len(explore(problem, group, starts, jax.random.key(1), config, budget=20).minima.energies) >= 1
+    assert (
+        len(explore(problem, group, starts, jax.random.key(1), config, budget=Budget(rounds=20)).minima.energies) >= 1
+    )
 
 
 def test_float32_and_wrong_dimensions_are_refused():

@@ -19,34 +19,41 @@ from scipy.sparse.csgraph import connected_components
 from jaxscape.files import replacing
 from jaxscape.symmetry import HiddenLayer, Symmetry, align, fingerprint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ENERGY_TOL = 1e-8  # times max(1, |energy|)
 DISTANCE_TOL = 1e-4  # between polished points, in units of the parameters
 
 
 class Minima(NamedTuple):
     """`positions (M, P)`, `energies (M,)`, the lowest Hessian `eigenvalues (M,)` with its `eigenvectors (M, P)`,
-    `visits (M,)`: how often each was found, `searches (M,)`: transition-state searches started from it.
+    `log_determinants (M,)`: sum of the logarithms of the Hessian's eigenvalues, known zero modes left out,
+    `orders (M,)`: of the point group, `visits (M,)`: how often each was found, `searches (M,)`: transition-state
+    searches started from it.
     """
 
     positions: Float[np.ndarray, "M P"]
     energies: Float[np.ndarray, " M"]
     eigenvalues: Float[np.ndarray, " M"]
     eigenvectors: Float[np.ndarray, "M P"]
+    log_determinants: Float[np.ndarray, " M"]
+    orders: Int[np.ndarray, " M"]
     visits: Int[np.ndarray, " M"]
     searches: Int[np.ndarray, " M"]
 
 
 class TransitionStates(NamedTuple):
     """`positions (T, P)`, `energies (T,)`, the one negative Hessian eigenvalue of each with its eigenvector
-    (`eigenvalues (T,)`, `eigenvectors (T, P)`), the ids of the two `minima (T, 2)` it joins, in ascending order (twice
-    the same for a degenerate rearrangement), and `visits (T,)`.
+    (`eigenvalues (T,)`, `eigenvectors (T, P)`), `log_determinants (T,)`, of absolute values, and `orders (T,)` as for
+    minima, the ids of the two `minima (T, 2)` it joins, in ascending order (twice the same for a degenerate
+    rearrangement), and `visits (T,)`.
     """
 
     positions: Float[np.ndarray, "T P"]
     energies: Float[np.ndarray, " T"]
     eigenvalues: Float[np.ndarray, " T"]
     eigenvectors: Float[np.ndarray, "T P"]
+    log_determinants: Float[np.ndarray, " T"]
+    orders: Int[np.ndarray, " T"]
     minima: Int[np.ndarray, "T 2"]
     visits: Int[np.ndarray, " T"]
 
@@ -54,13 +61,14 @@ class TransitionStates(NamedTuple):
 class Landscape(NamedTuple):
     """A database of stationary points; ids are row numbers and never change.
 
-    `minima`, `transition_states`; `attempted (A, 2)`: pairs of minima between which a search was made, in ascending
-    order; `symmetry` of the model; `meta`: what can be written as JSON (seed, settings, counts of search outcomes).
+    `minima`, `transition_states`; `attempted (A, 3)`: pairs of minima between which searches were made, in ascending
+    order, and how many; `symmetry` of the model; `meta`: what can be written as JSON (settings, outcomes of searches,
+    gradient evaluations).
     """
 
     minima: Minima
     transition_states: TransitionStates
-    attempted: Int[np.ndarray, "A 2"]
+    attempted: Int[np.ndarray, "A 3"]
     symmetry: Symmetry
     meta: Mapping[str, Any]
 
@@ -72,48 +80,59 @@ class LandscapeFileError(ValueError):
 def empty(symmetry: Symmetry, meta: Mapping[str, Any] | None = None) -> Landscape:
     """Return a landscape without points."""
     rows, vectors, counts = np.empty(0), np.empty((0, symmetry.dim)), np.empty(0, int)
+    minima = Minima(vectors, rows, rows, vectors, rows, counts, counts, counts)
     pairs = np.empty((0, 2), int)
-    minima = Minima(vectors, rows, rows, vectors, counts, counts)
-    return Landscape(
-        minima, TransitionStates(vectors, rows, rows, vectors, pairs, counts), pairs, symmetry, dict(meta or {})
-    )
+    states = TransitionStates(vectors, rows, rows, vectors, rows, counts, pairs, counts)
+    return Landscape(minima, states, np.empty((0, 3), int), symmetry, dict(meta or {}))
+
+
+class Points(NamedTuple):
+    """Any points to tell apart: `positions (N, P)`, `energies (N,)`."""
+
+    positions: Float[np.ndarray, "N P"]
+    energies: Float[np.ndarray, " N"]
 
 
 def identify(
     symmetry: Symmetry,
-    positions: Float[np.ndarray, "N P"],
-    energies: Float[np.ndarray, " N"],
-    num_known: int,
+    known: Points | Minima | TransitionStates,
+    new: Points | Minima | TransitionStates,
     *,
     energy_tol: float = ENERGY_TOL,
     distance_tol: float = DISTANCE_TOL,
 ) -> Int[np.ndarray, " n"]:
-    """For each row from `num_known` on, return the first row that is the same point: its own if there is none before.
+    """For each new point, return the first row of known and new points, in this order, that is the same point.
 
     Args:
         symmetry: what makes two rows the same point.
-        positions: the known points, then the new ones.
-        energies: their energies.
-        num_known: how many rows are known, and different from each other.
+        known: points that differ from each other.
+        new: the points to look up, among the known ones and among themselves.
         energy_tol: largest difference in energy, times max(1, |energy|).
         distance_tol: largest distance after alignment.
+
+    Returns:
+        Row numbers; a new point that equals none before it has its own, the number of known points plus its place.
     """
+    num_known = len(known.energies)
+    energies = np.concatenate([known.energies, new.energies])
     order = np.argsort(energies, kind="stable")
     ranked = energies[order]
-    new = np.arange(num_known, len(energies))
-    window = energy_tol * np.maximum(1, np.abs(energies[new]))
-    first = np.searchsorted(ranked, energies[new] - window)
-    last = np.searchsorted(ranked, energies[new] + window, side="right")
+    window = energy_tol * np.maximum(1, np.abs(new.energies))
+    first = np.searchsorted(ranked, new.energies - window)
+    last = np.searchsorted(ranked, new.energies + window, side="right")
     same_as = np.arange(len(energies))
-    for i, low, high in zip(new, first, last, strict=True):
+    for i, low, high in zip(range(num_known, len(energies)), first, last, strict=True):
         nearby = np.sort(order[low:high])
         nearby = nearby[(nearby < i) & (same_as[nearby] == nearby)]
         if nearby.size == 0:
             continue
-        marks = fingerprint(symmetry, positions[np.append(nearby, i)])
-        nearby = nearby[np.linalg.norm(marks[:-1] - marks[-1], axis=1) <= np.sqrt(2) * distance_tol]
+        rows = [known.positions[k] if k < num_known else new.positions[k - num_known] for k in (*nearby, i)]
+        candidates = np.stack(rows)
+        marks = fingerprint(symmetry, candidates)
+        near = np.linalg.norm(marks[:-1] - marks[-1], axis=1) <= np.sqrt(2) * distance_tol
+        nearby, candidates, point = nearby[near], candidates[:-1][near], candidates[-1]
         if nearby.size:
-            _, distances = align(symmetry, positions[i], positions[nearby])
+            _, distances = align(symmetry, point, candidates)
             if distances.min() <= distance_tol:
                 same_as[i] = nearby[distances.argmin()]
     return same_as[num_known:]
@@ -124,16 +143,12 @@ def _insert(
 ) -> tuple[Any, Int[np.ndarray, " n"]]:
     """Append the rows of `new` that are not in `known`, add up the visits of the others, return ids for all."""
     num_known = len(known.energies)
-    both = type(known)(*(np.concatenate(pair) for pair in zip(known, new, strict=True)))
-    same_as = identify(
-        symmetry, both.positions, both.energies, num_known, energy_tol=energy_tol, distance_tol=distance_tol
-    )
-    is_first = same_as == np.arange(num_known, len(both.energies))
-    keep = np.concatenate([np.ones(num_known, bool), is_first])
-    ids = (np.cumsum(keep) - 1)[same_as]
-    inserted = type(known)(*(field[keep] for field in both))
-    visits = np.zeros_like(inserted.visits)
-    np.add.at(visits, np.concatenate([np.arange(num_known), ids]), both.visits)
+    same_as = identify(symmetry, known, new, energy_tol=energy_tol, distance_tol=distance_tol)
+    is_first = same_as == np.arange(num_known, num_known + len(new.energies))
+    ids = np.concatenate([np.arange(num_known), num_known + np.cumsum(is_first) - 1])[same_as]
+    inserted = type(known)(*(np.concatenate([old, rows[is_first]]) for old, rows in zip(known, new, strict=True)))
+    visits = np.concatenate([known.visits, np.zeros(int(is_first.sum()), int)])
+    np.add.at(visits, ids, new.visits)
     return inserted._replace(visits=visits), ids
 
 
@@ -193,7 +208,7 @@ def merge(first: Landscape, second: Landscape) -> Landscape:
     Raises:
         ValueError: if the two have different symmetries.
     """
-    if first.symmetry.dim != second.symmetry.dim or not _same_layers(first.symmetry, second.symmetry):
+    if not _same_symmetry(first.symmetry, second.symmetry):
         raise ValueError("only landscapes of the same model can be merged: the symmetries differ")
     merged, ids = insert_minima(first, second.minima)
     searches = merged.minima.searches.copy()
@@ -202,20 +217,25 @@ def merge(first: Landscape, second: Landscape) -> Landscape:
     merged = merged._replace(minima=merged.minima._replace(searches=searches))
     states = second.transition_states
     merged, _ = insert_transition_states(merged, states._replace(minima=ids[states.minima]))
-    return add_attempted(merged, ids[second.attempted])
+    searched = ids[second.attempted[:, :2]].repeat(second.attempted[:, 2], axis=0)
+    return add_attempted(merged, searched)
 
 
-def _same_layers(first: Symmetry, second: Symmetry) -> bool:
-    if first.odd != second.odd or len(first.layers) != len(second.layers):
+def _same_symmetry(first: Symmetry, second: Symmetry) -> bool:
+    numbers = [(s.dim, s.odd, s.num_atoms, len(s.layers)) for s in (first, second)]
+    if numbers[0] != numbers[1]:
         return False
     pairs = zip(first.layers, second.layers, strict=True)
     return all(np.array_equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
 
 
 def add_attempted(landscape: Landscape, pairs: Int[np.ndarray, "n 2"]) -> Landscape:
-    """Note pairs of minima between which a search was made."""
-    together = np.concatenate([landscape.attempted, np.sort(pairs, axis=1)])
-    return landscape._replace(attempted=np.unique(together, axis=0).reshape(-1, 2))
+    """Note pairs of minima between which a search was made, each as often as it stands there."""
+    known = landscape.attempted
+    new = np.sort(pairs.reshape(-1, 2), axis=1)
+    together, which = np.unique(np.concatenate([known[:, :2], new]), axis=0, return_inverse=True)
+    counts = np.bincount(which, np.concatenate([known[:, 2], np.ones(len(new))]), minlength=len(together))
+    return landscape._replace(attempted=np.column_stack([together, counts.astype(int)]).reshape(-1, 3))
 
 
 def components(landscape: Landscape) -> Int[np.ndarray, " M"]:
@@ -240,6 +260,7 @@ def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[s
         "attempted": landscape.attempted,
         "symmetry/dim": np.asarray(landscape.symmetry.dim),
         "symmetry/odd": np.asarray(landscape.symmetry.odd),
+        "symmetry/num_atoms": np.asarray(landscape.symmetry.num_atoms),
         "symmetry/num_layers": np.asarray(len(landscape.symmetry.layers)),
         "meta": np.asarray(json.dumps(dict(landscape.meta))),
     }
@@ -269,7 +290,12 @@ def load(path: str | os.PathLike[str]) -> Landscape:
             Minima(*(arrays[f"minima/{name}"] for name in Minima._fields)),
             TransitionStates(*(arrays[f"transition_states/{name}"] for name in TransitionStates._fields)),
             arrays["attempted"],
-            Symmetry(layers, dim=int(arrays["symmetry/dim"]), odd=bool(arrays["symmetry/odd"])),
+            Symmetry(
+                layers,
+                dim=int(arrays["symmetry/dim"]),
+                odd=bool(arrays["symmetry/odd"]),
+                num_atoms=int(arrays["symmetry/num_atoms"]),
+            ),
             json.loads(str(arrays["meta"])),
         )
     except KeyError as error:
@@ -291,5 +317,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise LandscapeFileError(f"{path} is damaged or no landscape file: {error}") from error
     version = arrays.get("schema_version")
     if version is None or int(version) != SCHEMA_VERSION:
-        raise LandscapeFileError(f"{path} has landscape schema {version}, this library reads {SCHEMA_VERSION}")
+        raise LandscapeFileError(
+            f"{path} has landscape schema {version}, this library reads {SCHEMA_VERSION}: explore again, or read the "
+            "file with the release that wrote it"
+        )
     return arrays

@@ -20,6 +20,8 @@ from jaxscape.search.points import StationaryPoint, Status, rms
 from jaxscape.search.quench import quench
 
 _HISTORY = 8
+# The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
+_FACTORS = (1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16)
 
 
 @jax.tree_util.register_dataclass
@@ -33,11 +35,11 @@ class FollowingConfig:
     """
 
     tolerance: Float[Array, ""] | float = 1e-6
-    max_uphill: Float[Array, ""] | float = 0.3
-    max_step: Float[Array, ""] | float = 0.3
+    max_uphill: Float[Array, ""] | float = 0.1
+    max_step: Float[Array, ""] | float = 0.2
     max_steps: Int[Array, ""] | int = 400
     patience: Int[Array, ""] | int = 30
-    num_lanczos: int = field(default=8, metadata={"static": True})
+    num_lanczos: int = field(default=4, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -231,6 +233,7 @@ def push_off(
     twice = None if count is None else 2 * count
     ends = quench(objective, starts, config.descent, num_lanes=num_lanes, count=twice)
     converged = (ends.status == Status.CONVERGED) & (ends.energy < jnp.repeat(transition_states.point.energy, 2))
+    ends = ends._replace(num_evaluations=ends.num_evaluations + len(_FACTORS))
     ends = ends._replace(status=jnp.where(converged, Status.CONVERGED.value, Status.PUSHOFF_FAILED.value))
     minus, plus = (jax.tree.map(lambda leaf: leaf[side::2], ends) for side in (0, 1))  # noqa: B023
     return Connection(transition_states, minus, plus)
@@ -241,9 +244,7 @@ def _displaced(
     objective: Objective, transition_states: TransitionState, config: PushOffConfig
 ) -> Float[Array, "twice P"]:
     """Step off each saddle to both sides, in turn; NaN where no step lowers the energy."""
-    # The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
-    factors = jnp.array([1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16], transition_states.eigenvalue.dtype)
-    sizes = config.displacement * factors
+    sizes = config.displacement * jnp.array(_FACTORS, transition_states.eigenvalue.dtype)
 
     def displace(position: Array, vector: Array, energy: Array) -> Array:
         trials = position + sizes[:, None] * vector

@@ -18,6 +18,7 @@ class Status(enum.IntEnum):
     LOST_NEGATIVE_CURVATURE = 5
     PUSHOFF_FAILED = 6
     WRONG_INDEX = 7  # stationary, but with another number of negative Hessian eigenvalues
+    FLAT = 8  # stationary, but with directions of no curvature: not an isolated point
 
 
 class StationaryPoint(NamedTuple):

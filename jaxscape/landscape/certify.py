@@ -1,0 +1,198 @@
+"""From the ends of searches to certified points in the database: polish, check the index, tell known from new."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxscape.landscape import database
+from jaxscape.landscape.database import Landscape, Minima, Points, TransitionStates
+from jaxscape.objective import Objective
+from jaxscape.search import eigenvector_following as following
+from jaxscape.search import newton
+from jaxscape.search.eigenvector_following import TransitionState
+from jaxscape.search.points import StationaryPoint, Status
+from jaxscape.search.quench import quench
+from jaxscape.symmetry import Symmetry, point_group_order
+
+if TYPE_CHECKING:
+    from jaxscape.landscape.explore import ExploreConfig
+
+# Curvature below this fraction of the largest counts as zero, neither up nor down.
+_ZERO_CURVATURE = 1e-10
+_STEPS_OFF = 4  # times to step off a saddle that a descent ended on
+
+
+def take(tree: Any, index: Any) -> Any:
+    """Index the first axis of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
+    """Call a compiled `run(*rows, count=)` on batches of one shape, so that it is compiled once; NumPy out."""
+    n = len(jax.tree.leaves(rows)[0])
+    results = []
+    for first in range(0, max(n, 1), batch):
+        count = min(batch, n - first)
+
+        def fill(leaf: np.ndarray, first: int = first, count: int = count) -> Array:
+            filled = np.zeros((batch, *leaf.shape[1:]), leaf.dtype)
+            filled[:count] = leaf[first : first + count]
+            return jnp.asarray(filled)
+
+        result = run(*jax.tree.map(fill, rows), count=count)
+        results.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], result))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
+
+
+def record(landscape: Landscape, search: str, points: StationaryPoint) -> Landscape:
+    """Add the outcomes and the cost of a batch of searches to `meta`: nothing is thrown away silently."""
+    outcomes = {kind: dict(counts) for kind, counts in landscape.meta.get("outcomes", {}).items()}
+    counts = outcomes.setdefault(search, {})
+    for status, number in zip(*np.unique(points.status, return_counts=True), strict=True):
+        name = Status(status).name
+        counts[name] = counts.get(name, 0) + int(number)
+    landscape = landscape._replace(meta={**landscape.meta, "outcomes": outcomes})
+    return spend(landscape, int(np.sum(points.num_evaluations)))
+
+
+def spend(landscape: Landscape, evaluations: int) -> Landscape:
+    """Add to the number of gradients that `meta` keeps; a Hessian counts as many as it has columns."""
+    total = landscape.meta.get("evaluations", 0) + evaluations
+    return landscape._replace(meta={**landscape.meta, "evaluations": total})
+
+
+def _negative(eigenvalues: Float[np.ndarray, "n P"]) -> Bool[np.ndarray, "n P"]:
+    return eigenvalues < -_ZERO_CURVATURE * np.abs(eigenvalues).max(axis=1, keepdims=True)
+
+
+def polish(objective: Objective, positions: np.ndarray, index: int, config: "ExploreConfig") -> Any:
+    """Return `newton.Polished` points in NumPy; one that is flat or of another index has a status that says so."""
+    # A small dense Hessian does not fill the machine, a large one fills the memory.
+    run = functools.partial(newton.polish, objective, index=index, num_lanes=max(1, 128 // objective.dim))
+    polished = padded(run, 2 * config.num_searches, positions)
+    sizes, status = np.abs(polished.eigenvalues), polished.point.status
+    flat = np.any(sizes <= _ZERO_CURVATURE * sizes.max(axis=1, keepdims=True), axis=1)
+    converged = status == Status.CONVERGED
+    status[converged & flat] = Status.FLAT
+    status[converged & (_negative(polished.eigenvalues).sum(axis=1) != index)] = Status.WRONG_INDEX
+    return polished
+
+
+def settle(objective: Objective, positions: np.ndarray, config: "ExploreConfig") -> Any:
+    """Polish the ends of descents to certified minima; where one is a saddle, step off along it and descend again.
+
+    A descent from a symmetric point stays in its symmetric subspace and can end on a saddle. The two ways off it mostly
+    lead to copies of one minimum; where they do not, the lower end counts.
+    """
+    polished = polish(objective, positions, 0, config)
+    for _ in range(_STEPS_OFF):
+        saddles = np.flatnonzero(_negative(polished.eigenvalues)[:, 0])
+        if saddles.size == 0:
+            break
+        kick = 10 * float(config.push_off.displacement)
+        off = kick * polished.eigenvector[saddles]
+        starts = np.concatenate([polished.point.position[saddles] + off, polished.point.position[saddles] - off])
+        run = functools.partial(quench, objective, config=config.push_off.descent, num_lanes=config.num_lanes)
+        ends = padded(run, 2 * config.num_searches, starts)
+        plus, minus = ends.position[: saddles.size], ends.position[saddles.size :]
+        lower = ends.energy[: saddles.size] <= ends.energy[saddles.size :]
+        again = polish(objective, np.where(lower[:, None], plus, minus), 0, config)
+        spent = polished.point.num_evaluations[saddles] + ends.num_evaluations.reshape(2, -1).sum(axis=0)
+        again.point.num_evaluations[:] += spent
+        for old, new in zip(jax.tree.leaves(polished), jax.tree.leaves(again), strict=True):
+            old[saddles] = new
+    return polished
+
+
+def _log_determinants(eigenvalues: Float[np.ndarray, "n P"]) -> Float[np.ndarray, " n"]:
+    return np.log(np.abs(eigenvalues)).sum(axis=1)
+
+
+def _orders(symmetry: Symmetry, positions: Float[np.ndarray, "n P"]) -> Int[np.ndarray, " n"]:
+    return np.array([point_group_order(symmetry, x) for x in positions], int)
+
+
+def _visit(symmetry: Symmetry, known: Any, points: StationaryPoint) -> tuple[Any, Int[np.ndarray, " n"]]:
+    """Count a visit for each point that is known; return, for each, the first row of known and new that it equals."""
+    size = len(known.energies)
+    same_as = database.identify(symmetry, known, Points(np.asarray(points.position), np.asarray(points.energy)))
+    np.add.at(visits := known.visits.copy(), same_as[same_as < size], 1)
+    return known._replace(visits=visits), same_as
+
+
+def insert_ends(
+    objective: Objective, landscape: Landscape, points: StationaryPoint, config: "ExploreConfig"
+) -> tuple[Landscape, Int[np.ndarray, " n"]]:
+    """Insert converged ends of descents; return the id of each, -1 where it turned out to be no minimum.
+
+    Ends at known minima are counted as visits and not polished again; ends at the same new one are polished once.
+    """
+    size, symmetry = len(landscape.minima.energies), landscape.symmetry
+    minima, same_as = _visit(symmetry, landscape.minima, points)
+    landscape = landscape._replace(minima=minima)
+    new, counts = np.unique(same_as[same_as >= size], return_counts=True)
+    ids = np.append(np.arange(size), np.full(len(points.energy), -1))
+    if new.size:
+        settled = settle(objective, np.asarray(points.position)[new - size], config)
+        landscape = record(landscape, "minima", settled.point)
+        good = settled.point.status == Status.CONVERGED
+        settled, counts = take(settled, good), counts[good]
+        minima = Minima(
+            positions=settled.point.position,
+            energies=settled.point.energy,
+            eigenvalues=settled.eigenvalues[:, 0],
+            eigenvectors=settled.eigenvector,
+            log_determinants=_log_determinants(settled.eigenvalues),
+            orders=_orders(symmetry, settled.point.position),
+            visits=counts,
+            searches=np.zeros(len(counts), int),
+        )
+        landscape, ids[new[good]] = database.insert_minima(landscape, minima)
+    return landscape, ids[same_as]
+
+
+def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, config: "ExploreConfig") -> Landscape:
+    """Insert certified saddles; descend only from those that are new. A known one is a visit to its minima too."""
+    size, symmetry = len(landscape.transition_states.energies), landscape.symmetry
+    states, same_as = _visit(symmetry, landscape.transition_states, polished.point)
+    np.add.at(visits := landscape.minima.visits.copy(), states.minima[same_as[same_as < size]], 1)
+    landscape = landscape._replace(transition_states=states, minima=landscape.minima._replace(visits=visits))
+    new, counts = np.unique(same_as[same_as >= size], return_counts=True)
+    if new.size == 0:
+        return landscape
+    polished = take(polished, new - size)
+    saddles = TransitionState(polished.point, polished.eigenvalues[:, 0], polished.eigenvector)
+    run = functools.partial(following.push_off, objective, config=config.push_off, num_lanes=config.num_lanes)
+    connections = padded(run, config.num_searches, saddles)
+    ends = jax.tree.map(lambda *sides: np.stack(sides), connections.minus, connections.plus)
+    statuses = ends.status.max(axis=0)
+    landscape = record(
+        landscape, "push-offs", ends._replace(status=statuses, num_evaluations=ends.num_evaluations.sum(axis=0))
+    )
+    good = statuses == Status.CONVERGED
+    if not good.any():
+        return landscape
+    polished, counts = take(polished, good), counts[good]
+    ends = jax.tree.map(lambda leaf: leaf[:, good].reshape(-1, *leaf.shape[2:]), ends)
+    landscape, ids = insert_ends(objective, landscape, ends, config)
+    pairs, energies = ids.reshape(2, -1).T, polished.point.energy
+    below = np.all(pairs >= 0, axis=1)
+    below[below] &= np.all(landscape.minima.energies[pairs[below]] < energies[below, None], axis=1)
+    outcome = np.where(below, Status.CONVERGED, Status.PUSHOFF_FAILED)
+    landscape = record(landscape, "connections", polished.point._replace(status=outcome, num_evaluations=0))
+    states = TransitionStates(
+        positions=polished.point.position,
+        energies=energies,
+        eigenvalues=polished.eigenvalues[:, 0],
+        eigenvectors=polished.eigenvector,
+        log_determinants=_log_determinants(polished.eigenvalues),
+        orders=_orders(symmetry, polished.point.position),
+        minima=pairs,
+        visits=counts,
+    )
+    return database.insert_transition_states(landscape, take(states, below))[0]
