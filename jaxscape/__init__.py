@@ -3,6 +3,7 @@
 Left of the `Landscape` all is pure, jitted, batched JAX; right of it, NumPy arrays in and out.
 """
 
+from jaxscape import clusters as clusters
 from jaxscape import losses as losses
 from jaxscape import models as models
 from jaxscape import objective as objective
@@ -12,8 +13,12 @@ from jaxscape import symmetry as symmetry
 from jaxscape.analysis import attribution as attribution
 from jaxscape.analysis import conserved as conserved
 from jaxscape.analysis import disconnectivity as disconnectivity
+from jaxscape.analysis import thermodynamics as thermodynamics
 from jaxscape.analysis import validation as validation
+from jaxscape.landscape import certify as certify
+from jaxscape.landscape import coverage as coverage
 from jaxscape.landscape import database as database
+from jaxscape.landscape import exchange as exchange
 from jaxscape.landscape.database import Landscape as Landscape
 from jaxscape.landscape.explore import Budget as Budget
 from jaxscape.landscape.explore import ExploreConfig as ExploreConfig

@@ -32,6 +32,44 @@ def mueller_brown() -> tuple[Objective, Symmetry]:
     return from_loss(_mueller_brown, jnp.zeros(2)), Symmetry((), dim=2)
 
 
+def six_hump_camel() -> tuple[Objective, Symmetry]:
+    """Return the six-hump camel back function: 6 minima, 7 saddles."""
+    return from_loss(_six_hump_camel, jnp.zeros(2)), Symmetry((), dim=2)
+
+
+def _six_hump_camel(position: Float[Array, "2"], _: None) -> Float[Array, ""]:
+    x, y = position
+    return (4 - 2.1 * x**2 + x**4 / 3) * x**2 + x * y + (4 * y**2 - 4) * y**2
+
+
+def schwefel(dim: int = 2) -> tuple[Objective, Symmetry]:
+    """Return Schwefel's function: 49 minima and 98 saddles within [-500, 500]², a wall and a few points outside it."""
+    return from_loss(_schwefel, jnp.zeros(dim)), Symmetry((), dim=dim)
+
+
+def _schwefel(x: Float[Array, " P"], _: None) -> Float[Array, ""]:
+    root = jnp.sqrt(jnp.where(x == 0, 1, jnp.abs(x)))
+    return 418.9829 * x.size - jnp.sum(x * jnp.sin(root)) + _outside(x, 500)
+
+
+def ackley(dim: int = 2) -> tuple[Objective, Symmetry]:
+    """Return Ackley's function: 4,224 minima and 8,580 saddles within [-32.768, 32.768]², a wall outside it.
+
+    The global minimum at the origin is a cusp, where the gradient does not exist: not a stationary point.
+    """
+    return from_loss(_ackley, jnp.zeros(dim)), Symmetry((), dim=dim)
+
+
+def _ackley(x: Float[Array, " P"], _: None) -> Float[Array, ""]:
+    radius = jnp.sqrt(jnp.mean(x**2))
+    waves = jnp.exp(jnp.mean(jnp.cos(2 * jnp.pi * x)))
+    return 20 + jnp.e - 20 * jnp.exp(-0.2 * radius) - waves + 10 * _outside(x, 32.768)
+
+
+def _outside(x: Float[Array, " P"], bound: float) -> Float[Array, ""]:
+    return jnp.sum(jnp.maximum(jnp.abs(x) - bound, 0) ** 3)
+
+
 def lennard_jones(num_atoms: int) -> tuple[Objective, Symmetry]:
     """Return a cluster of Lennard-Jones atoms, energies in units of the pair's depth, lengths in those of sigma.
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxscape.landscape import database
 from jaxscape.landscape.database import Landscape, Minima, Points, TransitionStates
-from jaxscape.objective import Objective
+from jaxscape.objective import Objective, value
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search import newton
 from jaxscape.search.eigenvector_following import TransitionState
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Curvature below this fraction of the largest counts as zero, neither up nor down.
 _ZERO_CURVATURE = 1e-10
+_MAX_DENSE = 2000  # weights up to which the whole Hessian is diagonalised
 _STEPS_OFF = 4  # times to step off a saddle that a descent ended on
 
 
@@ -72,10 +73,18 @@ def _negative(eigenvalues: Float[np.ndarray, "n P"]) -> Bool[np.ndarray, "n P"]:
 
 def polish(objective: Objective, positions: np.ndarray, index: int, config: "ExploreConfig") -> Any:
     """Return `newton.Polished` points in NumPy; one that is flat or of another index has a status that says so."""
-    # A small dense Hessian does not fill the machine, a large one fills the memory.
-    run = functools.partial(newton.polish, objective, index=index, num_lanes=max(1, 128 // objective.dim))
-    polished = padded(run, 2 * config.num_searches, positions)
-    sizes, status = np.abs(polished.eigenvalues), polished.point.status
+    if objective.dim <= _MAX_DENSE:
+        # A small dense Hessian does not fill the machine, a large one fills the memory.
+        run = functools.partial(newton.polish, objective, index=index, num_lanes=max(1, 128 // objective.dim))
+        polished = padded(run, 2 * config.num_searches, positions)
+        status = polished.point.status
+    else:
+        run = functools.partial(newton.polish_matrix_free, objective, index=index)
+        polished, residuals = padded(run, 2 * config.num_searches, positions)
+        status = polished.point.status
+        uncertain = np.any(residuals >= np.abs(polished.eigenvalues[:, :2]), axis=1)
+        status[(status == Status.CONVERGED) & uncertain] = Status.MAX_EVALUATIONS
+    sizes = np.abs(polished.eigenvalues)
     flat = np.any(sizes <= _ZERO_CURVATURE * sizes.max(axis=1, keepdims=True), axis=1)
     converged = status == Status.CONVERGED
     status[converged & flat] = Status.FLAT
@@ -109,7 +118,46 @@ def settle(objective: Objective, positions: np.ndarray, config: "ExploreConfig")
     return polished
 
 
-def _log_determinants(eigenvalues: Float[np.ndarray, "n P"]) -> Float[np.ndarray, " n"]:
+def certified(
+    objective: Objective,
+    symmetry: Symmetry,
+    minima: Float[np.ndarray, "M P"],
+    saddles: Float[np.ndarray, "T P"],
+    config: "ExploreConfig",
+) -> Landscape:
+    """Make a database of points found elsewhere: polish, certify and tell them apart, descend from the saddles.
+
+    Args:
+        objective: the landscape.
+        symmetry: what makes two points the same.
+        minima: candidates for minima, as from `exchange.read_pathsample`.
+        saddles: candidates for transition states.
+        config: settings of the descents.
+
+    Returns:
+        The landscape of those that are what they were said to be; `meta["outcomes"]` counts the others.
+    """
+    landscape = database.empty(symmetry)
+    if len(minima):
+        landscape, _ = insert_ends(objective, landscape, _unpolished(objective, minima), config)
+    if len(saddles):
+        polished = polish(objective, saddles, 1, config)
+        landscape = record(landscape, "polished saddles", polished.point)
+        good = polished.point.status == Status.CONVERGED
+        landscape = insert_saddles(objective, landscape, take(polished, good), config)
+    return landscape
+
+
+def _unpolished(objective: Objective, positions: Float[np.ndarray, "n P"]) -> StationaryPoint:
+    energies = np.asarray(jax.jit(jax.vmap(functools.partial(value, objective)))(jnp.asarray(positions)))
+    nothing = np.zeros(len(positions), int)
+    fields = (positions, energies, 0 * energies, nothing, nothing + Status.CONVERGED)
+    return StationaryPoint(*(jnp.asarray(field) for field in fields))
+
+
+def _log_determinants(objective: Objective, eigenvalues: Float[np.ndarray, "n P"]) -> Float[np.ndarray, " n"]:
+    if objective.dim > _MAX_DENSE:
+        return np.full(len(eigenvalues), np.nan)
     return np.log(np.abs(eigenvalues)).sum(axis=1)
 
 
@@ -147,7 +195,7 @@ def insert_ends(
             energies=settled.point.energy,
             eigenvalues=settled.eigenvalues[:, 0],
             eigenvectors=settled.eigenvector,
-            log_determinants=_log_determinants(settled.eigenvalues),
+            log_determinants=_log_determinants(objective, settled.eigenvalues),
             orders=_orders(symmetry, settled.point.position),
             visits=counts,
             searches=np.zeros(len(counts), int),
@@ -190,7 +238,7 @@ def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, co
         energies=energies,
         eigenvalues=polished.eigenvalues[:, 0],
         eigenvectors=polished.eigenvector,
-        log_determinants=_log_determinants(polished.eigenvalues),
+        log_determinants=_log_determinants(objective, polished.eigenvalues),
         orders=_orders(symmetry, polished.point.position),
         minima=pairs,
         visits=counts,

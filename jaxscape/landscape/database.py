@@ -26,7 +26,8 @@ DISTANCE_TOL = 1e-4  # between polished points, in units of the parameters
 
 class Minima(NamedTuple):
     """`positions (M, P)`, `energies (M,)`, the lowest Hessian `eigenvalues (M,)` with its `eigenvectors (M, P)`,
-    `log_determinants (M,)`: sum of the logarithms of the Hessian's eigenvalues, known zero modes left out,
+    `log_determinants (M,)`: sum of the logarithms of the Hessian's eigenvalues, known zero modes left out
+    (NaN for more weights than are diagonalised),
     `orders (M,)`: of the point group, `visits (M,)`: how often each was found, `searches (M,)`: transition-state
     searches started from it.
     """

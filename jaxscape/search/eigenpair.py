@@ -21,21 +21,24 @@ class Eigenpair(NamedTuple):
     residual: Float[Array, ""]
 
 
-def lowest(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Eigenpair:
-    """Estimate the lowest eigenpair by Lanczos iteration with full reorthogonalisation.
+class Ritz(NamedTuple):
+    """Ritz pairs of a Krylov space: `values (k,)` ascending, `coefficients (k, k)`, one column per pair, of the
+    orthonormal `basis (k, P)`, and the `residuals (k,)` of the pairs."""
+
+    values: Float[Array, " k"]
+    coefficients: Float[Array, "k k"]
+    basis: Float[Array, "k P"]
+    residuals: Float[Array, " k"]
+
+
+def ritz(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Ritz:
+    """Lanczos iteration with full reorthogonalisation.
 
     Args:
         matvec: the operator, symmetric.
-        v0: where to start, not zero; the better the guess, the fewer the steps.
-        num_steps: products with the operator, at most the dimension.
-
-    Returns:
-        The lowest Ritz pair of the Krylov space of `v0`, its sign such that it does not oppose `v0`.
-
-    >>> import jax.numpy as jnp
-    >>> pair = lowest(lambda v: jnp.array([3.0, -1.0, 2.0]) * v, jnp.ones(3), num_steps=3)
-    >>> round(float(pair.value), 4)
-    -1.0
+        v0: where to start, not zero.
+        num_steps: products with the operator, at most the dimension. Where the Krylov space is exhausted before, the
+            basis ends in zeros, with values above all others.
     """
     num_steps = min(num_steps, v0.size)
     tiny = jnp.finfo(v0.dtype).tiny
@@ -57,11 +60,31 @@ def lowest(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Eigenpa
     start = v0 / jnp.maximum(jnp.linalg.norm(v0), tiny)
     empty = jnp.zeros((num_steps, v0.size), v0.dtype)
     (basis, _), (alphas, betas, used) = jax.lax.scan(extend, (empty, start), jnp.arange(num_steps))
-    # Slots after exhaustion hold the zero vector; a large diagonal keeps them out of the lowest pair.
+    # Slots after exhaustion hold the zero vector; a large diagonal keeps them out of the lowest pairs.
     unused = jnp.sum(jnp.abs(alphas)) + jnp.sum(betas) + 1
     tridiagonal = jnp.diag(jnp.where(used, alphas, unused)) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
-    values, vectors = jnp.linalg.eigh(tridiagonal)
-    vector = basis.T @ vectors[:, 0]
-    vector = vector * jnp.where(jnp.vdot(vector, start) < 0, -1, 1)
-    vector = vector / jnp.maximum(jnp.linalg.norm(vector), tiny)
-    return Eigenpair(values[0], vector, betas[-1] * jnp.abs(vectors[-1, 0]))
+    values, coefficients = jnp.linalg.eigh(tridiagonal)
+    return Ritz(values, coefficients, basis, betas[-1] * jnp.abs(coefficients[-1]))
+
+
+def lowest(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Eigenpair:
+    """Estimate the lowest eigenpair by Lanczos iteration.
+
+    Args:
+        matvec: the operator, symmetric.
+        v0: where to start, not zero; the better the guess, the fewer the steps.
+        num_steps: products with the operator, at most the dimension.
+
+    Returns:
+        The lowest Ritz pair of the Krylov space of `v0`, its sign such that it does not oppose `v0`.
+
+    >>> import jax.numpy as jnp
+    >>> pair = lowest(lambda v: jnp.array([3.0, -1.0, 2.0]) * v, jnp.ones(3), num_steps=3)
+    >>> round(float(pair.value), 4)
+    -1.0
+    """
+    pairs = ritz(matvec, v0, num_steps=num_steps)
+    vector = pairs.basis.T @ pairs.coefficients[:, 0]
+    vector = vector * jnp.where(jnp.vdot(vector, v0) < 0, -1, 1)
+    vector = vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(v0.dtype).tiny)
+    return Eigenpair(pairs.values[0], vector, pairs.residuals[0])

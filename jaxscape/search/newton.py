@@ -2,10 +2,12 @@
 
 Newton steps in the eigenbasis of the dense Hessian, uphill along the `index` lowest modes and downhill along all
 others (eigenvector-following: Cerjan & Miller 1981, Wales 1994), so that a point converges to the kind of stationary
-point that is asked for, or says that it did not.
+point that is asked for, or says that it did not. Where the Hessian is too large, `polish_matrix_free` does the same in
+a Krylov space.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, hessian, value_and_grad, zero_modes
-from jaxscape.search import lanes
+from jaxscape.objective import Objective, hessian, linear_hvp, value_and_grad, zero_modes
+from jaxscape.search import eigenpair, lanes
 from jaxscape.search.lbfgs import cap
 from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
 
@@ -76,22 +78,105 @@ def polish(
     Returns:
         One polished point per start, in order; `num_evaluations` counts a Hessian as `objective.dim` gradients.
     """
+
+    def move(state: _State) -> tuple[Array, Array, Array]:
+        eigenvalues, eigenvectors = _modes(objective, state.position)
+        along = eigenvectors.T @ state.gradient
+        size = jnp.maximum(jnp.abs(eigenvalues), jnp.finfo(along.dtype).eps * jnp.max(jnp.abs(eigenvalues)))
+        uphill = jnp.arange(along.size) < index
+        step = eigenvectors @ (jnp.where(uphill, along, -along) / jnp.where(size > 0, size, 1))
+        return step, eigenvalues[: state.eigenvalues.size], eigenvectors[:, 0]
+
+    num_modes = objective.dim - jax.eval_shape(functools.partial(zero_modes, objective), starts[0]).shape[0]
+    kernel = _kernel(objective, config, move, num_modes, objective.dim)
+    return lanes.run(kernel, starts, num_lanes=num_lanes, count=count, refill_every=1)
+
+
+@functools.partial(jax.jit, static_argnames=("num_lanes", "num_products"))
+def polish_matrix_free(
+    objective: Objective,
+    starts: Float[Array, "n P"],
+    config: NewtonConfig = NewtonConfig(),
+    *,
+    index: Int[Array, ""] | int = 0,
+    num_products: int = 200,
+    num_lanes: int = 1,
+    count: Int[Array, ""] | int | None = None,
+) -> tuple[Polished, Float[Array, "n 2"]]:
+    """Converge points as `polish` does, by Hessian-vector products alone.
+
+    The step is taken in the Krylov space of the gradient; the certificate comes from a second Lanczos iteration, whose
+    start has a share in every mode: some eigenvalue lies within its residual of each Ritz value, the lowest ones are at
+    most the Ritz values, and that one of them was overlooked is unlikely, but not excluded (Kuczyński & Woźniakowski,
+    SIAM J. Matrix Anal. Appl. 13, 1094, 1992).
+
+    Args:
+        objective: the landscape.
+        starts: points with a small gradient, one per row.
+        config: settings; `max_steps` counts Lanczos iterations.
+        index: as for `polish`.
+        num_products: Hessian-vector products per Lanczos iteration.
+        num_lanes: points in work at once.
+        count: polish only this many of the rows, from the first.
+
+    Returns:
+        The points, with three `eigenvalues`, estimates of the two lowest and of the largest; and the residuals of the
+        two lowest.
+    """
+
+    def product(x: Float[Array, " P"]) -> eigenpair.Matvec:
+        known, linear = zero_modes(objective, x), linear_hvp(objective, x)
+        return lambda v: linear(v) - known.T @ (known @ linear(v)) if len(known) else linear(v)
+
+    def move(state: _State) -> tuple[Array, Array, Array]:
+        pairs = eigenpair.ritz(product(state.position), state.gradient, num_steps=num_products)
+        along = pairs.coefficients.T @ (pairs.basis @ state.gradient)
+        size = jnp.maximum(jnp.abs(pairs.values), jnp.finfo(along.dtype).eps * jnp.max(jnp.abs(pairs.values)))
+        # A mode that the gradient has no share in is missing here: only what curves down is climbed.
+        uphill = (jnp.arange(along.size) < index) & (pairs.values < 0)
+        step = pairs.basis.T @ (pairs.coefficients @ (jnp.where(uphill, along, -along) / jnp.where(size > 0, size, 1)))
+        return step, state.eigenvalues, state.eigenvector
+
+    kernel = _kernel(objective, config, move, 0, 2 * num_products)
+
+    def certify(state: _State) -> tuple[Polished, Array]:
+        known = zero_modes(objective, state.position)
+        start = jax.random.normal(jax.random.key(0), state.position.shape, state.position.dtype)
+        start = start - known.T @ (known @ start)
+        pairs = eigenpair.ritz(product(state.position), start, num_steps=num_products)
+        polished = kernel.result(state)
+        spent = polished.point.num_evaluations + 2 * num_products
+        return Polished(
+            polished.point._replace(num_evaluations=spent),
+            jnp.concatenate([pairs.values[:2], pairs.values[-1:]]),
+            pairs.basis.T @ pairs.coefficients[:, 0],
+        ), pairs.residuals[:2]
+
+    kernel = kernel._replace(result=lambda state: state)
+    ends = lanes.run(kernel, starts, num_lanes=num_lanes, count=count, refill_every=1)
+    return jax.lax.map(certify, ends)
+
+
+def _kernel(
+    objective: Objective,
+    config: NewtonConfig,
+    move: Callable[[_State], tuple[Array, Array, Array]],
+    num_modes: int,
+    cost: int,
+) -> lanes.Kernel:
+    """Return the iteration: steps as `move` gives them, with the eigenvalues and lowest vector before them."""
     evaluate = functools.partial(value_and_grad, objective)
 
     def init(x: Float[Array, " P"]) -> _State:
         energy, gradient = evaluate(x)
         nothing = jnp.zeros_like(x)
         status = jnp.where(jnp.all(jnp.isfinite(gradient)), Status.RUNNING.value, Status.NONFINITE.value)
-        unknown = nothing[: x.size - zero_modes(objective, x).shape[0]]
-        return _State(x, energy, gradient, unknown, nothing, jnp.asarray(0), status)
+        return _State(x, energy, gradient, nothing[:num_modes], nothing, jnp.asarray(0), status)
 
     def step(state: _State) -> _State:
-        eigenvalues, eigenvectors = _modes(objective, state.position)
-        along = eigenvectors.T @ state.gradient
-        size = jnp.maximum(jnp.abs(eigenvalues), jnp.finfo(along.dtype).eps * jnp.max(jnp.abs(eigenvalues)))
-        uphill = jnp.arange(along.size) < index
-        move = cap(eigenvectors @ (jnp.where(uphill, along, -along) / jnp.where(size > 0, size, 1)), config.max_step)
-        energy, gradient = evaluate(state.position + move)
+        wanted, eigenvalues, eigenvector = move(state)
+        position = state.position + cap(wanted, config.max_step)
+        energy, gradient = evaluate(position)
         before, after = rms(state.gradient), rms(gradient)
         finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient))
         # At the floor a Newton step no longer helps: keep the better of the two points.
@@ -105,22 +190,21 @@ def polish(
         values = [Status.NONFINITE, Status.CONVERGED, Status.MAX_EVALUATIONS]
         status = jnp.select(conditions, [jnp.asarray(value.value) for value in values], Status.RUNNING.value)
         return _State(
-            position=jnp.where(better, state.position + move, state.position),
+            position=jnp.where(better, position, state.position),
             energy=jnp.where(better, energy, state.energy),
             gradient=jnp.where(better, gradient, state.gradient),
-            eigenvalues=eigenvalues[: state.eigenvalues.size],
-            eigenvector=eigenvectors[:, 0],
+            eigenvalues=eigenvalues,
+            eigenvector=eigenvector,
             num_steps=num_steps,
             status=status,
         )
 
     def result(state: _State) -> Polished:
-        evaluations = 1 + state.num_steps * (1 + objective.dim)
+        evaluations = 1 + state.num_steps * (1 + cost)
         point = StationaryPoint(state.position, state.energy, rms(state.gradient), evaluations, state.status)
         return Polished(point, state.eigenvalues, state.eigenvector)
 
-    kernel = lanes.Kernel(init, step, lambda state: state.status != Status.RUNNING, result)
-    return lanes.run(kernel, starts, num_lanes=num_lanes, count=count, refill_every=1)
+    return lanes.Kernel(init, step, lambda state: state.status != Status.RUNNING, result)
 
 
 def _modes(objective: Objective, x: Float[Array, " P"]) -> tuple[Float[Array, " P"], Float[Array, "P P"]]:
