@@ -162,6 +162,22 @@ def _with_units(x: np.ndarray, layer: HiddenLayer, which: list[int], units: np.n
     return moved
 
 
+def random_copy(symmetry: Symmetry, x: Float[np.ndarray, " P"], rng: np.random.Generator) -> Float[np.ndarray, " P"]:
+    """Move a point by an element of the permutations and signs of hidden units, each equally likely."""
+    permutations = [rng.permutation(len(layer.bias)) for layer in symmetry.layers]
+    signs = [
+        rng.choice([-1.0, 1.0], len(layer.bias)) if symmetry.odd else 1.0 + 0 * layer.bias for layer in symmetry.layers
+    ]
+    return apply(symmetry, x, permutations, signs)
+
+
+def kill_units(symmetry: Symmetry, x: Float[np.ndarray, " P"], rng: np.random.Generator) -> Float[np.ndarray, " P"]:
+    """Set all weights of some units of a hidden layer to zero: any number of them, equally likely."""
+    layer = symmetry.layers[rng.integers(len(symmetry.layers))]
+    dead = rng.permutation(len(layer.bias))[: rng.integers(1, len(layer.bias) + 1)]
+    return _with_units(x, layer, dead.tolist(), np.zeros((len(dead), layer.units.shape[1])))
+
+
 def point_group_order(symmetry: Symmetry, x: Float[np.ndarray, " P"], *, distance_tol: float = 1e-4) -> int:
     """Count the moves of the group that leave a point where it is.
 
@@ -207,8 +223,8 @@ def fingerprint(symmetry: Symmetry, x: Float[np.ndarray, "M P"]) -> Float[np.nda
     """
     if symmetry.num_atoms:
         return clusters.fingerprint(x)
-    free = np.setdiff1d(
-        np.arange(symmetry.dim), np.concatenate([np.empty(0, int), *(layer.units.ravel() for layer in symmetry.layers)])
-    )
+    free = np.ones(symmetry.dim, bool)
+    for layer in symmetry.layers:
+        free[layer.units] = False
     norms = [np.sort(np.linalg.norm(x[:, layer.units], axis=2), axis=1) for layer in symmetry.layers]
     return np.concatenate([*norms, x[:, free]], axis=1)

@@ -114,29 +114,34 @@ def identify(
     Returns:
         Row numbers; a new point that equals none before it has its own, the number of known points plus its place.
     """
-    num_known = len(known.energies)
-    energies = np.concatenate([known.energies, new.energies])
+    size, ranked = len(known.energies), np.sort(new.energies)
+    if len(ranked) == 0:
+        return np.empty(0, int)
+    # Of a large database few points have an energy near that of any new one: the rest is not looked at again.
+    above = np.minimum(np.searchsorted(ranked, known.energies), len(ranked) - 1)
+    gaps = np.minimum(np.abs(ranked[above] - known.energies), np.abs(ranked[above - 1] - known.energies))
+    close = np.flatnonzero(gaps <= energy_tol * np.maximum(1, np.abs(new.energies).max()))
+    rows = np.concatenate([close, np.arange(size, size + len(new.energies))])
+    positions = np.concatenate([known.positions[close], new.positions])
+    energies = np.concatenate([known.energies[close], new.energies])
+
     order = np.argsort(energies, kind="stable")
-    ranked = energies[order]
     window = energy_tol * np.maximum(1, np.abs(new.energies))
-    first = np.searchsorted(ranked, new.energies - window)
-    last = np.searchsorted(ranked, new.energies + window, side="right")
+    first = np.searchsorted(energies[order], new.energies - window)
+    last = np.searchsorted(energies[order], new.energies + window, side="right")
     same_as = np.arange(len(energies))
-    for i, low, high in zip(range(num_known, len(energies)), first, last, strict=True):
+    for i, low, high in zip(range(len(close), len(energies)), first, last, strict=True):
         nearby = np.sort(order[low:high])
         nearby = nearby[(nearby < i) & (same_as[nearby] == nearby)]
         if nearby.size == 0:
             continue
-        rows = [known.positions[k] if k < num_known else new.positions[k - num_known] for k in (*nearby, i)]
-        candidates = np.stack(rows)
-        marks = fingerprint(symmetry, candidates)
-        near = np.linalg.norm(marks[:-1] - marks[-1], axis=1) <= np.sqrt(2) * distance_tol
-        nearby, candidates, point = nearby[near], candidates[:-1][near], candidates[-1]
+        marks = fingerprint(symmetry, positions[np.append(nearby, i)])
+        nearby = nearby[np.linalg.norm(marks[:-1] - marks[-1], axis=1) <= np.sqrt(2) * distance_tol]
         if nearby.size:
-            _, distances = align(symmetry, point, candidates)
+            _, distances = align(symmetry, positions[i], positions[nearby])
             if distances.min() <= distance_tol:
                 same_as[i] = nearby[distances.argmin()]
-    return same_as[num_known:]
+    return rows[same_as[len(close) :]]
 
 
 def _insert(

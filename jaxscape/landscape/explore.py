@@ -26,10 +26,11 @@ from jaxscape.search.basin_hopping import HoppingConfig, HoppingState
 from jaxscape.search.eigenvector_following import FollowingConfig, PushOffConfig
 from jaxscape.search.elastic_band import BandConfig
 from jaxscape.search.points import Status
-from jaxscape.symmetry import Symmetry, copies
+from jaxscape.symmetry import Symmetry, copies, kill_units, random_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
 _MAXIMA_PER_BAND = 2
+_NEAR_SYMMETRY = 0.05  # largest displacement of each weight from a point with dead units
 
 
 @dataclass(frozen=True)
@@ -293,18 +294,28 @@ def _between(
 def _outward(
     landscape: Landscape, number: int, step_sizes: np.ndarray, rng: np.random.Generator
 ) -> tuple[Landscape, np.ndarray, np.ndarray]:
-    """Start from outside the minima searched least: along the softest mode to both sides, then in random directions.
+    """Start from outside the minima searched least, in turn away from them and, of networks, where symmetry is high.
 
-    The distance follows the hops of the walkers, which have adapted to leave the basins.
+    Away: along the softest mode to both sides, then in random directions, as far as the walkers hop, who have adapted to
+    leave the basins. Of networks also on the way to a random copy of any minimum, and near points with dead units: there
+    lie the saddles that join copies, and the stationary points of smaller networks (Fukumizu & Amari, Neural Networks
+    13, 317, 2000), which random directions rarely meet.
     """
-    minima = landscape.minima
+    minima, symmetry = landscape.minima, landscape.symmetry
     searches = minima.searches.copy()
-    starts, vectors = np.empty((number, landscape.symmetry.dim)), np.empty((number, landscape.symmetry.dim))
+    starts, vectors = np.empty((number, symmetry.dim)), np.empty((number, symmetry.dim))
     for row in range(number):
         i = int(searches.argmin())
-        size = rng.choice(step_sizes) * rng.uniform(0.1, 1)
-        random = rng.uniform(-1, 1, landscape.symmetry.dim)
-        vectors[row] = minima.eigenvectors[i] * (-1) ** searches[i] if searches[i] < 2 else random
-        starts[row] = minima.positions[i] + size * vectors[row]
+        x, random = minima.positions[i], rng.uniform(-1, 1, symmetry.dim)
+        kind = row % 3 if symmetry.layers else 0
+        if kind == 0:
+            vectors[row] = minima.eigenvectors[i] * (-1) ** searches[i] if searches[i] < 2 else random
+            starts[row] = x + rng.choice(step_sizes) * rng.uniform(0.1, 1) * vectors[row]
+        elif kind == 1:
+            vectors[row] = random_copy(symmetry, minima.positions[rng.integers(len(searches))], rng) - x
+            starts[row] = x + rng.uniform(0.1, 0.9) * vectors[row]
+        else:
+            vectors[row] = random
+            starts[row] = kill_units(symmetry, x, rng) + _NEAR_SYMMETRY * random
         searches[i] += 1
     return landscape._replace(minima=minima._replace(searches=searches)), starts, vectors

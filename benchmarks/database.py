@@ -1,0 +1,89 @@
+"""Does the database stay quick when it is large? Made-up points: insert, merge, save, load, cut. JSON and Markdown.
+
+python benchmarks/database.py --minima 100000 --transition-states 1000000 --dim 24 --out database.json
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxscape import Symmetry, database, disconnectivity
+from jaxscape.landscape.database import Minima, TransitionStates
+
+
+def made_up_minima(rng: np.random.Generator, number: int, dim: int) -> Minima:
+    positions, ones = rng.normal(size=(number, dim)), np.ones(number, int)
+    energies = rng.normal(size=number)
+    return Minima(positions, energies, 1.0 * ones, positions, 0.0 * ones, ones, ones, 0 * ones)
+
+
+def made_up_states(rng: np.random.Generator, number: int, dim: int, minima: Minima) -> TransitionStates:
+    positions, ones = rng.normal(size=(number, dim)), np.ones(number, int)
+    pairs = np.sort(rng.integers(len(minima.energies), size=(number, 2)), axis=1)
+    energies = minima.energies[pairs].max(axis=1) + rng.exponential(size=number)
+    return TransitionStates(positions, energies, -1.0 * ones, positions, 0.0 * ones, ones, pairs, ones)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minima", type=int, default=100_000)
+    parser.add_argument("--transition-states", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=24)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    rows: dict[str, float] = {}
+    print(f"{options.minima} minima, {options.transition_states} transition states, {options.dim} dimensions")
+    print("| what | s |")
+    print("|---|---|")
+
+    def timed(name: str, what: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = what()
+        rows[name] = time.perf_counter() - began
+        print(f"| {name} | {rows[name]:.2f} |", flush=True)
+        return result
+
+    minima = made_up_minima(rng, options.minima, options.dim)
+    states = made_up_states(rng, options.transition_states, options.dim, minima)
+    # All points are different, so the database can be put together without looking for copies.
+    large = database.empty(Symmetry((), dim=options.dim))._replace(minima=minima, transition_states=states)
+    new = made_up_minima(rng, 1000, options.dim)
+    mixed = Minima(*(np.concatenate([a[:500], b[:500]]) for a, b in zip(minima, new, strict=True)))
+    larger, ids = timed("insert 1,000 minima, half of them known", lambda: database.insert_minima(large, mixed))
+    assert ids[:500].tolist() == list(range(500))
+    assert len(larger.minima.energies) == options.minima + 500
+    fresh = made_up_states(rng, 1000, options.dim, minima)
+    timed("insert 1,000 transition states", lambda: database.insert_transition_states(large, fresh))
+    timed("components", lambda: database.components(large))
+    tree = timed("merge tree", lambda: disconnectivity.merge_tree(minima.energies, states.energies, states.minima))
+    timed("superbasins at one level", lambda: disconnectivity.superbasins(tree, float(np.median(tree.energy))))
+    tenth = options.minima // 10
+    ends = np.all(states.minima < tenth, axis=1)
+    small = large._replace(
+        minima=Minima(*(field[:tenth] for field in minima)),
+        transition_states=TransitionStates(*(field[ends] for field in states)),
+    )
+    merged = timed("merge with a tenth of itself", lambda: database.merge(large, small))
+    assert len(merged.minima.energies) == options.minima
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.npz"
+        timed("save", lambda: database.save(path, large))
+        timed("load", lambda: database.load(path))
+        rows["file MB"] = path.stat().st_size / 1e6
+    rows["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    arrays = sum(field.nbytes for group in (minima, states) for field in group) / 1e6
+    print(f"\narrays {arrays:.0f} MB, peak memory of the whole run {rows['peak MB']:.0f} MB")
+    if options.out is not None:
+        options.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
