@@ -106,3 +106,8 @@ def hessian(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "P P"]:
 def zero_modes(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "k P"]:
     """Return the known directions of no curvature at `x`, orthonormal rows; none for most objectives."""
     return jnp.zeros((0, x.size), x.dtype) if objective.zero_modes is None else objective.zero_modes(x)
+
+
+def project(v: Float[Array, " P"], known: Float[Array, "k P"]) -> Float[Array, " P"]:
+    """Return the part of `v` orthogonal to the orthonormal rows of `known`, such as zero modes."""
+    return v - known.T @ (known @ v) if len(known) else v

@@ -296,10 +296,10 @@ def _outward(
 ) -> tuple[Landscape, np.ndarray, np.ndarray]:
     """Start from outside the minima searched least, in turn away from them and, of networks, where symmetry is high.
 
-    Away: along the softest mode to both sides, then in random directions, as far as the walkers hop, who have adapted to
-    leave the basins. Of networks also on the way to a random copy of any minimum, and near points with dead units: there
-    lie the saddles that join copies, and the stationary points of smaller networks (Fukumizu & Amari, Neural Networks
-    13, 317, 2000), which random directions rarely meet.
+    Away: along the softest mode to both sides, then in random directions, as far as the walkers hop, who have adapted
+    to leave the basins. Of networks also on the way to a random copy of any minimum, and near points with dead units:
+    there lie the saddles that join copies, and the stationary points of smaller networks (Fukumizu & Amari, Neural
+    Networks 13, 317, 2000), which random directions rarely meet.
     """
     minima, symmetry = landscape.minima, landscape.symmetry
     searches = minima.searches.copy()

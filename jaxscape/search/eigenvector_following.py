@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, linear_hvp, value, value_and_grad, zero_modes
+from jaxscape.objective import Objective, linear_hvp, project, value, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes, lbfgs
 from jaxscape.search.lbfgs import History, LbfgsConfig
 from jaxscape.search.points import StationaryPoint, Status, rms
 from jaxscape.search.quench import quench
+from jaxscape.search.steepest_descent import PathConfig, descend
 
 _HISTORY = 8
 # The quadratic drop is lost in rounding if the push is too small, in higher orders if it is too large.
@@ -45,9 +46,11 @@ class FollowingConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PushOffConfig:
-    """Settings of the push-off: the `displacement` along the eigenvector, and of the two descents."""
+    """Settings of the push-off: the `displacement` along the eigenvector, the steepest-descent `path` that decides where
+    it leads, and the `descent` that finishes it."""
 
-    displacement: Float[Array, ""] | float = 0.02
+    displacement: Float[Array, ""] | float = 0.01
+    path: PathConfig = PathConfig()  # noqa: RUF009  (frozen)
     descent: LbfgsConfig = LbfgsConfig(max_step=0.1)  # noqa: RUF009  (frozen)
 
 
@@ -122,14 +125,9 @@ def step(objective: Objective, state: FollowingState, config: FollowingConfig) -
     """Take the step, follow the eigenvector to the new position, and choose the next step."""
     position = state.position + state.step
     energy, gradient = value_and_grad(objective, position)
-    known = zero_modes(objective, position)
-
-    def project(vector: Array) -> Array:
-        return vector - known.T @ (known @ vector) if len(known) else vector
-
-    product = linear_hvp(objective, position)
+    product, known = linear_hvp(objective, position), zero_modes(objective, position)
     curvature, vector, _ = eigenpair.lowest(
-        lambda v: project(product(v)), project(state.vector), num_steps=config.num_lanczos
+        lambda v: project(product(v), known), project(state.vector, known), num_steps=config.num_lanczos
     )
     finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(vector))
     across = _reject(gradient, vector)
@@ -216,7 +214,7 @@ def push_off(
     num_lanes: int = 32,
     count: Int[Array, ""] | int | None = None,
 ) -> Connection:
-    """Descend from each transition state on both sides.
+    """Descend from each transition state on both sides, along the path of steepest descent.
 
     Args:
         objective: the landscape.
@@ -227,13 +225,15 @@ def push_off(
 
     Returns:
         For each the two end points. The status of an end is PUSHOFF_FAILED where no displacement lowers the energy, or
-        the descent does not end below the transition state.
+        the descent does not end below the transition state. A path that takes more steps than `config.path` allows is
+        finished by the minimiser.
     """
     starts = _displaced(objective, transition_states, config)
     twice = None if count is None else 2 * count
-    ends = quench(objective, starts, config.descent, num_lanes=num_lanes, count=twice)
+    paths = descend(objective, starts, config.path, num_lanes=num_lanes, count=twice)
+    ends = quench(objective, paths.position, config.descent, num_lanes=num_lanes, count=twice)
     converged = (ends.status == Status.CONVERGED) & (ends.energy < jnp.repeat(transition_states.point.energy, 2))
-    ends = ends._replace(num_evaluations=ends.num_evaluations + len(_FACTORS))
+    ends = ends._replace(num_evaluations=ends.num_evaluations + paths.num_evaluations + len(_FACTORS))
     ends = ends._replace(status=jnp.where(converged, Status.CONVERGED.value, Status.PUSHOFF_FAILED.value))
     minus, plus = (jax.tree.map(lambda leaf: leaf[side::2], ends) for side in (0, 1))  # noqa: B023
     return Connection(transition_states, minus, plus)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, hessian, linear_hvp, value_and_grad, zero_modes
+from jaxscape.objective import Objective, hessian, linear_hvp, project, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes
 from jaxscape.search.lbfgs import cap
 from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
@@ -126,7 +126,7 @@ def polish_matrix_free(
 
     def product(x: Float[Array, " P"]) -> eigenpair.Matvec:
         known, linear = zero_modes(objective, x), linear_hvp(objective, x)
-        return lambda v: linear(v) - known.T @ (known @ linear(v)) if len(known) else linear(v)
+        return lambda v: project(linear(v), known)
 
     def move(state: _State) -> tuple[Array, Array, Array]:
         pairs = eigenpair.ritz(product(state.position), state.gradient, num_steps=num_products)
@@ -142,8 +142,7 @@ def polish_matrix_free(
     def certify(state: _State) -> tuple[Polished, Array]:
         known = zero_modes(objective, state.position)
         start = jax.random.normal(jax.random.key(0), state.position.shape, state.position.dtype)
-        start = start - known.T @ (known @ start)
-        pairs = eigenpair.ritz(product(state.position), start, num_steps=num_products)
+        pairs = eigenpair.ritz(product(state.position), project(start, known), num_steps=num_products)
         polished = kernel.result(state)
         spent = polished.point.num_evaluations + 2 * num_products
         return Polished(
