@@ -1,11 +1,11 @@
-"""Is everything found? Minima and transition states against published tables and a brute-force oracle, JSON and Markdown.
+"""Is everything found? Minima and transition states against published tables and a brute-force oracle.
 
     python benchmarks/completeness.py xor2 lj8 --seeds 3 --out completeness.json
     python benchmarks/completeness.py lj38 --seeds 10
 
-Networks and 2D functions: every stationary point by brute force (benchmarks/oracle.py). Lennard-Jones clusters: Tsai &
-Jordan, J. Phys. Chem. 97, 11227 (1993); Doye & Wales, J. Chem. Phys. 116, 3777 (2002). lj38: quenches of basin-hopping
-until the global minimum of the Cambridge Cluster Database. Seconds include compiling.
+Networks and 2D functions: every stationary point by brute force (tests/oracle.json, written by benchmarks/oracle.py).
+Lennard-Jones clusters: Tsai & Jordan, J. Phys. Chem. 97, 11227 (1993); Doye & Wales, J. Chem. Phys. 116, 3777 (2002).
+lj38: quenches of basin-hopping until the global minimum of the Cambridge Cluster Database. Seconds include compiling.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from jaxscape import Budget, ExploreConfig, basin_hopping, coverage, database, e
 from jaxscape.landscape.explore import coverage_of
 from jaxscape.search.basin_hopping import HoppingConfig
 
-ORACLE = json.loads((Path(__file__).parent / "oracle.json").read_text())
+ORACLE = json.loads((Path(__file__).parents[1] / "tests" / "oracle.json").read_text())
 LENNARD_JONES = {7: (4, 12), 8: (8, 42), 9: (21, 165), 10: (64, 635), 13: (1509, 28756)}
 LJ38 = -173.928427
 WARM = HoppingConfig(temperature=1.0, step_size=0.5, max_step=1.0)
@@ -160,7 +160,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     rows = []
     print(
-        "| problem | seed | minima (of) | transition states (of) | verdict | parts | lowest | estimated unseen | gradients | s |"
+        "| problem | seed | minima (of) | saddles (of) | verdict | parts | lowest | estimated unseen | gradients | s |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in options.problems:

@@ -91,11 +91,11 @@ def ends_of_flow(problem: Any, starts: np.ndarray) -> Any:
     return settled
 
 
-def lbfgs_alone(problem: Any, states: Any) -> Any:
+def lbfgs_alone(problem: Any, states: Any, *, num_lanes: int) -> Any:
     """What the library did before: a push of 0.02, then L-BFGS with steps of at most 0.1."""
     pushes = jnp.stack([-states.eigenvector, states.eigenvector]) * 0.02
     config = lbfgs.LbfgsConfig(max_step=0.1)
-    minus, plus = (quench(problem, states.point.position + push, config, num_lanes=8) for push in pushes)
+    minus, plus = (quench(problem, states.point.position + push, config, num_lanes=num_lanes) for push in pushes)
     return eigenvector_following.Connection(states, minus, plus)
 
 
@@ -130,14 +130,11 @@ def main() -> None:
         undetermined = np.zeros(len(starts), bool)
         print(f"<!-- {name}: gradient flow {time.perf_counter() - began:.0f} s -->", flush=True)
         arguments = jax.tree.map(jnp.asarray, states)
-        methods = {
-            "push_off": lambda: eigenvector_following.push_off(problem, arguments, num_lanes=8),
-            "L-BFGS alone": lambda: lbfgs_alone(problem, arguments),
-        }
+        methods = {"push_off": eigenvector_following.push_off, "L-BFGS alone": lbfgs_alone}
         for method, run in methods.items():
-            jax.block_until_ready(run())
+            jax.block_until_ready(run(problem, arguments, num_lanes=8))
             began = time.perf_counter()
-            found = jax.block_until_ready(run())
+            found = jax.block_until_ready(run(problem, arguments, num_lanes=8))
             seconds = time.perf_counter() - began
             sides = jax.tree.map(
                 lambda a, b: np.stack([a, b], axis=1).reshape(-1, *a.shape[1:]), found.minus, found.plus

@@ -33,6 +33,7 @@ from jaxscape.search import elastic_band as elastic_band
 from jaxscape.search import lanes as lanes
 from jaxscape.search import lbfgs as lbfgs
 from jaxscape.search import newton as newton
+from jaxscape.search import steepest_descent as steepest_descent
 from jaxscape.search.points import StationaryPoint as StationaryPoint
 from jaxscape.search.points import Status as Status
 from jaxscape.search.quench import quench as quench

@@ -1,9 +1,11 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import Budget, ExploreConfig, database, disconnectivity, explore, objective, quench, surfaces
+from jaxscape import Budget, ExploreConfig, database, disconnectivity, explore, objective, quench, surfaces, symmetry
 from jaxscape.landscape import certify
 from jaxscape.landscape import explore as stages
 
@@ -78,6 +80,14 @@ def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, 
         assert dict(state.landscape.meta) == dict(found.meta)
 
 
+def test_a_budget_of_evaluations_or_seconds_ends_after_a_round(xor):
+    problem, group, starts, _, saved = xor
+    found = explore(problem, group, starts, jax.random.key(6), CONFIG, budget=Budget(evaluations=10))
+    np.testing.assert_array_equal(found.minima.positions, saved[0][0].minima.positions)
+    found = explore(problem, group, starts, jax.random.key(6), CONFIG, budget=Budget(seconds=0))
+    assert len(found.minima.energies) == 0
+
+
 def test_what_is_known_is_kept_and_added_to(xor):
     problem, group, starts, found, _ = xor
     more = explore(problem, group, starts, jax.random.key(7), CONFIG, budget=Budget(rounds=1), landscape=found)
@@ -105,6 +115,35 @@ def test_outcomes_of_all_searches_are_on_record(xor):
     outcomes = found.meta["outcomes"]
     assert sum(outcomes["saddle searches"].values()) == len(saved) * CONFIG.num_searches
     assert outcomes["minima"]["CONVERGED"] >= 7
+    assert found.meta["evaluations"] > sum(outcomes["hops"].values())
+
+
+def test_determinants_and_orders_are_those_of_the_points(xor):
+    problem, group, _, found, _ = xor
+    for points in (found.minima, found.transition_states):
+        for x, logarithm, order in zip(points.positions, points.log_determinants, points.orders, strict=True):
+            sign, expected = np.linalg.slogdet(objective.hessian(problem, jnp.asarray(x)))
+            assert sign == (1 if points is found.minima else -1)
+            np.testing.assert_allclose(logarithm, expected, rtol=1e-7)
+            moves = [
+                symmetry.apply(group, x, [np.array(p)], [np.array(s)])
+                for p in ([0, 1], [1, 0])
+                for s in itertools.product([-1.0, 1.0], repeat=2)
+            ]
+            assert order == np.sum(np.linalg.norm(np.array(moves) - x, axis=1) < 1e-5)
+    # The trivial minimum, all hidden weights zero, is left in place by all eight moves.
+    assert found.minima.orders.max() == 8
+
+
+def test_without_a_dense_hessian_the_same_is_found(xor, monkeypatch):
+    problem, group, starts, found, _ = xor
+    monkeypatch.setattr(certify, "_MAX_DENSE", 3)
+    again = explore(problem, group, starts, jax.random.key(6), CONFIG, budget=Budget(rounds=2))
+    assert len(again.minima.energies) >= 4
+    assert len(again.transition_states.energies) >= 4
+    for mine, all_of_them in ((again.minima, found.minima), (again.transition_states, found.transition_states)):
+        assert np.abs(mine.energies[:, None] - all_of_them.energies).min(axis=1).max() < 1e-9
+        assert np.all(np.isnan(mine.log_determinants))
 
 
 def test_quenches_longer_than_a_few_rounds_are_waited_for():

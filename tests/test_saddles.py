@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.optimize
 
-from jaxscape import eigenpair, eigenvector_following, from_loss, newton, objective, quench, surfaces
+from jaxscape import eigenpair, eigenvector_following, from_loss, lbfgs, newton, objective, quench, surfaces, symmetry
+from jaxscape.search import steepest_descent
 from jaxscape.search.points import Status
 
 
@@ -147,3 +149,64 @@ def test_a_point_reached_in_one_step_is_certified_where_it_is():
 def test_polish_does_not_call_a_point_stationary_that_is_not():
     slope = from_loss(lambda x, _: jnp.sum(x) + jnp.sum(jnp.exp(-x)) * 1e-30, jnp.zeros(2))
     assert newton.polish(slope, jnp.zeros((1, 2))).point.status[0] != Status.CONVERGED
+
+
+def test_ritz_values_bracket_eigenvalues_within_their_residuals():
+    rng = np.random.default_rng(5)
+    basis, _ = np.linalg.qr(rng.normal(size=(40, 40)))
+    true = np.sort(rng.normal(size=40))
+    matrix = jnp.asarray(basis * true @ basis.T)
+    pairs = eigenpair.ritz(lambda v: matrix @ v, jnp.asarray(rng.normal(size=40)), num_steps=12)
+    for value, residual in zip(pairs.values, pairs.residuals, strict=True):
+        assert np.abs(true - value).min() <= residual + 1e-12
+    assert pairs.values[0] >= true[0] - 1e-12
+
+
+def test_the_polish_without_a_hessian_ends_where_the_dense_one_does():
+    problem, _ = surfaces.xor()
+    starts = quench(problem, jax.random.normal(jax.random.key(0), (4, problem.dim))).position + 1e-3
+    dense = newton.polish(problem, starts)
+    polished, residuals = newton.polish_matrix_free(problem, starts)
+    np.testing.assert_allclose(polished.point.position, dense.point.position, atol=1e-8)
+    np.testing.assert_allclose(polished.eigenvalues[:, :2], dense.eigenvalues[:, :2], atol=1e-8)
+    assert np.all(residuals < 1e-8)
+
+
+def test_push_offs_end_where_the_gradient_flow_ends():
+    # Seven atoms: an accurate integration by SciPy from a small push.
+    problem, group = surfaces.lennard_jones(7)
+    starts = jax.random.uniform(jax.random.key(0), (24, 21), minval=-1.5, maxval=1.5)
+    minima = quench(problem, starts).position
+    pushed = minima + 0.3 * jax.random.normal(jax.random.key(1), minima.shape)
+    ends = eigenvector_following.search(problem, pushed, jax.random.normal(jax.random.key(2), minima.shape)).point
+    polished = newton.polish(problem, ends.position, index=1)
+    good = np.flatnonzero(
+        (polished.point.status == Status.CONVERGED) & (np.sum(polished.eigenvalues < 0, axis=1) == 1)
+    )[:8]
+    assert len(good) == 8
+    saddles = eigenvector_following.TransitionState(
+        jax.tree.map(lambda leaf: leaf[good], polished.point),
+        polished.eigenvalues[good, 0],
+        polished.eigenvector[good],
+    )
+    found = eigenvector_following.push_off(problem, saddles)
+    gradient = jax.jit(lambda x: objective.value_and_grad(problem, x)[1])
+    for row in range(8):
+        for sign, end in ((-1, found.minus), (1, found.plus)):
+            start = saddles.point.position[row] + sign * 1e-3 * saddles.eigenvector[row]
+            flow = scipy.integrate.solve_ivp(
+                lambda _, x: -np.asarray(gradient(x)), (0, 20), start, method="LSODA", rtol=1e-8, atol=1e-10
+            )
+            last = quench(problem, jnp.asarray(flow.y[:, -1:].T), lbfgs.LbfgsConfig(max_step=0.01)).position[0]
+            _, distance = symmetry.align(group, np.asarray(last), np.asarray(end.position[row])[None])
+            assert distance[0] < 1e-4
+
+
+def test_a_path_that_runs_out_of_steps_says_so():
+    problem, _ = surfaces.mueller_brown()
+    start = jnp.array([[-0.7, 0.7]])
+    config = steepest_descent.PathConfig(max_steps=3)
+    assert steepest_descent.descend(problem, start, config).status[0] == Status.MAX_EVALUATIONS
+    path = steepest_descent.descend(problem, start)
+    assert path.status[0] == Status.CONVERGED
+    assert np.abs(np.asarray(path.position[0]) - np.array(MINIMA)).max(axis=1).min() < 0.15

@@ -38,7 +38,7 @@ def estimate(visits: Int[np.ndarray, " n"]) -> Coverage:
     if finds == 0:
         return Coverage(0, 0.0, 0.0)
     share = (finds - 1) / finds
-    unseen = share * once * (once - 1) / (2 * (twice + 1))
+    unseen = share * max(once * (once - 1), 0) / (2 * (twice + 1))
     pairs = 2 * twice if twice else 2
     weighted = (finds - 1) * (once if twice else max(once - 1, 0))
     missing = once / finds * weighted / (weighted + pairs)

@@ -46,8 +46,8 @@ class FollowingConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PushOffConfig:
-    """Settings of the push-off: the `displacement` along the eigenvector, the steepest-descent `path` that decides where
-    it leads, and the `descent` that finishes it."""
+    """Settings of the push-off: the `displacement` along the eigenvector, the steepest-descent `path` that decides
+    where it leads, and the `descent` that finishes it."""
 
     displacement: Float[Array, ""] | float = 0.01
     path: PathConfig = PathConfig()  # noqa: RUF009  (frozen)

@@ -137,13 +137,13 @@ def polish_matrix_free(
         step = pairs.basis.T @ (pairs.coefficients @ (jnp.where(uphill, along, -along) / jnp.where(size > 0, size, 1)))
         return step, state.eigenvalues, state.eigenvector
 
-    kernel = _kernel(objective, config, move, 0, 2 * num_products)
+    iteration = _kernel(objective, config, move, 0, 2 * num_products)
 
     def certify(state: _State) -> tuple[Polished, Array]:
         known = zero_modes(objective, state.position)
         start = jax.random.normal(jax.random.key(0), state.position.shape, state.position.dtype)
         pairs = eigenpair.ritz(product(state.position), project(start, known), num_steps=num_products)
-        polished = kernel.result(state)
+        polished = iteration.result(state)
         spent = polished.point.num_evaluations + 2 * num_products
         return Polished(
             polished.point._replace(num_evaluations=spent),
@@ -151,7 +151,7 @@ def polish_matrix_free(
             pairs.basis.T @ pairs.coefficients[:, 0],
         ), pairs.residuals[:2]
 
-    kernel = kernel._replace(result=lambda state: state)
+    kernel = iteration._replace(result=lambda state: state)
     ends = lanes.run(kernel, starts, num_lanes=num_lanes, count=count, refill_every=1)
     return jax.lax.map(certify, ends)
 

@@ -2,8 +2,8 @@
 
 Which minima a transition state joins is defined by this flow, and a minimiser takes short cuts. Each step solves the
 flow exactly on the local quadratic model, within the Krylov space of the gradient (after Page & McIver, J. Chem. Phys.
-88, 922, 1988, without their Hessian; an exponential Rosenbrock-Euler step, Hochbruck & Ostermann, Acta Numerica 19, 209,
-2010), so that stiff directions, which abound in losses, cost no small steps.
+88, 922, 1988, without their Hessian; an exponential Rosenbrock-Euler step, Hochbruck & Ostermann, Acta Numerica 19,
+209, 2010), so that stiff directions, which abound in losses, cost no small steps.
 """
 
 import functools

@@ -1,0 +1,58 @@
+"""Everything there is, and nothing else: published tables and a brute-force search of its own."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxscape import Budget, ExploreConfig, database, explore, surfaces
+from jaxscape.landscape.explore import coverage_of
+from jaxscape.search.basin_hopping import HoppingConfig
+
+# Written by benchmarks/oracle.py: damped Newton iterations on the gradient from tens of thousands of starts.
+ORACLE = json.loads((Path(__file__).parent / "oracle.json").read_text())
+
+
+def explored(problem, group, starts, config, seed=0):
+    return explore(problem, group, starts, jax.random.key(seed), config, budget=Budget(rounds=80))
+
+
+@pytest.mark.parametrize(
+    ("name", "make"), [("xor3", lambda: surfaces.xor(3)), ("checker3_1e-3", lambda: surfaces.checkerboard(3))]
+)
+def test_small_networks_are_found_whole(name, make):
+    problem, group = make()
+    starts = 2 * jax.random.normal(jax.random.key(1), (8, problem.dim)) * np.geomspace(0.05, 1, 8)[:, None]
+    found = explored(problem, group, starts, ExploreConfig())
+    truth = ORACLE[name]
+    assert len(found.minima.energies) == truth["minima"]
+    np.testing.assert_allclose(np.sort(found.minima.energies), truth["minimum_energies"], atol=1e-8)
+    assert len(found.transition_states.energies) == truth["transition_states"]
+    np.testing.assert_allclose(np.sort(found.transition_states.energies), truth["transition_state_energies"], atol=1e-8)
+    assert database.components(found).max() == 0
+    assert all(seen.unseen < 0.5 for seen in coverage_of(found))
+
+
+# Tsai & Jordan 1993, Doye & Wales 2002.
+@pytest.mark.parametrize(("num_atoms", "minima", "saddles", "lowest"), [(7, 4, 12, -16.505384), (8, 8, 42, -19.821489)])
+def test_lennard_jones_clusters_are_found_whole(num_atoms, minima, saddles, lowest):
+    problem, group = surfaces.lennard_jones(num_atoms)
+    starts = jax.random.uniform(jax.random.key(0), (8, problem.dim), minval=-1.5, maxval=1.5)
+    hopping = HoppingConfig(temperature=1.0, step_size=0.5, max_step=1.0)
+    config = ExploreConfig(coverage=0.995, hopping=hopping, hopping_steps=500, num_searches=64)
+    found = explored(problem, group, starts, config)
+    assert len(found.minima.energies) == minima
+    assert len(found.transition_states.energies) == saddles
+    np.testing.assert_allclose(found.minima.energies.min(), lowest, atol=1e-6)
+    assert database.components(found).max() == 0
+
+
+def test_the_six_humps_of_the_camel_and_their_passes():
+    problem, group = surfaces.six_hump_camel()
+    starts = jax.random.uniform(jax.random.key(0), (8, 2), minval=-2.0, maxval=2.0)
+    found = explored(problem, group, starts, ExploreConfig(hopping=HoppingConfig(temperature=1.0)))
+    np.testing.assert_allclose(np.sort(found.minima.energies), ORACLE["camel"]["minimum_energies"], atol=1e-8)
+    saddles = ORACLE["camel"]["transition_state_energies"]
+    np.testing.assert_allclose(np.sort(found.transition_states.energies), saddles, atol=1e-8)
