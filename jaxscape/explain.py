@@ -235,10 +235,11 @@ def _explore(
 def _tell(progress: Progress, config: ExplainConfig, exploration: Exploration, phase: str) -> None:
     """Turn a phase of a round into a fraction done and a sentence."""
     landscape, done = exploration.landscape, exploration.round - 1
-    minima, states = len(landscape.minima.energies), len(landscape.transition_states.energies)
+    minima, states = explore.coverage_of(landscape)
     part = (done + explore.PHASES.index(phase) / len(explore.PHASES)) / config.rounds
     compiling = ", compiling" if done == 0 else ""
-    progress(0.9 * part, f"{phase}{compiling} ({minima} minima, {states} transition states)")
+    found = f"{minima.found} minima, {states.found} transition states, coverage {states.coverage:.0%}"
+    progress(0.9 * part, f"{phase}{compiling} ({found})")
 
 
 def _resume(fresh: Exploration, checkpoint: Path, meta: dict[str, Any]) -> Exploration:

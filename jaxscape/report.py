@@ -17,6 +17,7 @@ from jaxscape import plotting
 from jaxscape.explain import Explanation
 from jaxscape.files import replacing
 from jaxscape.landscape import database
+from jaxscape.landscape.explore import coverage_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,6 +78,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
     """Return the content of `summary.json`."""
     dataset, config, test = explanation.dataset, explanation.config, explanation.test
     score, landscape = measure(explanation), explanation.landscape
+    seen = coverage_of(landscape)
     return {
         "schema_version": SCHEMA_VERSION,
         "data": {
@@ -98,6 +100,10 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "num_transition_states": len(landscape.transition_states.energies),
             "num_components": int(database.components(landscape).max()) + 1,
             "lowest_loss": float(landscape.minima.energies.min()),
+            "coverage": {
+                kind: each._asdict() for kind, each in zip(("minima", "transition_states"), seen, strict=True)
+            },
+            "evaluations": landscape.meta.get("evaluations", 0),
             "outcomes": landscape.meta.get("outcomes", {}),
         },
         "performance": {f"{score}_train": explanation.train_score, f"{score}_test": explanation.test_score},

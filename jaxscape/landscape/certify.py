@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Curvature below this fraction of the largest counts as zero, neither up nor down.
 _ZERO_CURVATURE = 1e-10
 _MAX_DENSE = 2000  # weights up to which the whole Hessian is diagonalised
+_KICK = 0.1  # length of a step off a saddle that a descent ended on
 _STEPS_OFF = 4  # times to step off a saddle that a descent ended on
 
 
@@ -103,10 +104,9 @@ def settle(objective: Objective, positions: np.ndarray, config: "ExploreConfig")
         saddles = np.flatnonzero(_negative(polished.eigenvalues)[:, 0])
         if saddles.size == 0:
             break
-        kick = 10 * float(config.push_off.displacement)
-        off = kick * polished.eigenvector[saddles]
+        off = _KICK * polished.eigenvector[saddles]
         starts = np.concatenate([polished.point.position[saddles] + off, polished.point.position[saddles] - off])
-        run = functools.partial(quench, objective, config=config.push_off.descent, num_lanes=config.num_lanes)
+        run = functools.partial(quench, objective, config=config.hopping.descent, num_lanes=config.num_lanes)
         ends = padded(run, 2 * config.num_searches, starts)
         plus, minus = ends.position[: saddles.size], ends.position[saddles.size :]
         lower = ends.energy[: saddles.size] <= ends.energy[saddles.size :]

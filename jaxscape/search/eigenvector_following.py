@@ -49,9 +49,9 @@ class PushOffConfig:
     """Settings of the push-off: the `displacement` along the eigenvector, the steepest-descent `path` that decides
     where it leads, and the `descent` that finishes it."""
 
-    displacement: Float[Array, ""] | float = 0.01
+    displacement: Float[Array, ""] | float = 1e-3
     path: PathConfig = PathConfig()  # noqa: RUF009  (frozen)
-    descent: LbfgsConfig = LbfgsConfig(max_step=0.1)  # noqa: RUF009  (frozen)
+    descent: LbfgsConfig = LbfgsConfig(max_step=0.02)  # noqa: RUF009  (frozen)
 
 
 class TransitionState(NamedTuple):

@@ -19,6 +19,7 @@ from jaxscape.search import eigenpair, lanes
 from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
 
 _NUM_TRACKING = 3  # Hessian-vector products per step spent on the lowest mode
+_ARRIVED = 0.1  # of the longest step: how near to a minimum a path ends
 _HALVINGS = 12  # step lengths tried on the model, each half of the one before
 
 
@@ -32,10 +33,10 @@ class PathConfig:
     per step.
     """
 
-    accuracy: Float[Array, ""] | float = 0.1
-    max_step: Float[Array, ""] | float = 0.1
-    max_steps: Int[Array, ""] | int = 500
-    num_lanczos: int = field(default=6, metadata={"static": True})
+    accuracy: Float[Array, ""] | float = 0.05
+    max_step: Float[Array, ""] | float = 0.3
+    max_steps: Int[Array, ""] | int = 2000
+    num_lanczos: int = field(default=10, metadata={"static": True})
 
 
 class PathState(NamedTuple):
@@ -105,7 +106,7 @@ def step(objective: Objective, state: PathState, config: PathConfig) -> PathStat
     convex = (curvature > 0) & (pairs.values[0] > 0)
     newton = pairs.basis.T @ (pairs.coefficients @ (along / jnp.where(convex, pairs.values, 1)))
     solved = jnp.linalg.norm(gradient - product(newton)) <= 0.1 * jnp.linalg.norm(gradient)
-    short = jnp.linalg.norm(newton) <= config.max_step
+    short = jnp.linalg.norm(newton) <= _ARRIVED * config.max_step
     arrived = (convex & solved & short) | (rms(gradient) <= tolerance(None, energy))
     num_steps = state.num_steps + 1
     conditions = [first & ~finite, arrived, num_steps >= config.max_steps]
@@ -143,7 +144,8 @@ def descend(
 
     Returns:
         Where each path has come to: CONVERGED says that the Hessian, as far as the gradient sees it, is positive and
-        Newton's step to the minimum no longer than `max_step`; `quench` takes it from there.
+        Newton's step to the minimum no longer than a tenth of `max_step`; `quench` takes it from there, with short
+        steps.
     """
 
     def result(state: PathState) -> StationaryPoint:
