@@ -6,6 +6,8 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Nearly all of the suite's time is compiling.
+jax.config.update("jax_disable_most_optimizations", True)
 mpl.use("Agg")
 
 # Before the first import of the library: wraps its functions.
