@@ -15,6 +15,7 @@ _NUM_TRIALS = 40  # orientations tried where no pair of atoms has the same dista
 _SAME_DISTANCES = 1e-3
 _COPY = 1e-7  # distance per atom at which two clusters are copies and the search for a better orientation ends
 _MAX_SWEEPS = 20
+_NUM_REFINED = 6  # of the orientations, those that match best
 
 
 def zero_modes(x: Float[Array, " P"]) -> Float[Array, "6 P"]:
@@ -51,28 +52,17 @@ def align(reference: Float[np.ndarray, " P"], x: Float[np.ndarray, "M P"]) -> Fl
     return np.array(moved).reshape(x.shape)
 
 
-def _align(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    best, shortest = atoms, np.inf
-    for trial in _orientations(fixed, atoms):
-        fitted, distance = _fit(fixed, trial)
-        if distance < shortest:
-            best, shortest = fitted, distance
-        if shortest <= _COPY * np.sqrt(len(atoms)):
-            break
-    return best
-
-
 def exchanges(reference: Float[np.ndarray, " P"], x: Float[np.ndarray, " P"]) -> list[Float[np.ndarray, " P"]]:
     """Return the copies of a cluster with two atoms exchanged, each turned to lie nearest to the reference."""
     fixed, atoms = reference.reshape(-1, 3), x.reshape(-1, 3)
     centre = fixed.mean(axis=0)
     fixed, atoms = fixed - centre, atoms - atoms.mean(axis=0)
-    swapped = []
+    swaps = []
     for i, j in itertools.combinations(range(len(atoms)), 2):
-        other = atoms.copy()
-        other[[i, j]] = atoms[[j, i]]
-        swapped.append((other @ _rotation(other, fixed) + centre).ravel())
-    return swapped
+        swaps.append(np.arange(len(atoms)))
+        swaps[-1][[i, j]] = j, i
+    swapped = atoms[np.array(swaps)]
+    return list((swapped @ _rotation(swapped, fixed) + centre).reshape(len(swaps), -1))
 
 
 def point_group_order(x: Float[np.ndarray, " P"], distance_tol: float) -> int:
@@ -83,49 +73,57 @@ def point_group_order(x: Float[np.ndarray, " P"], distance_tol: float) -> int:
     return sum(bool(cdist(atoms, trial).min(axis=1).max() <= distance_tol) for trial in _orientations(atoms, atoms))
 
 
-def _fit(fixed: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, float]:
-    """Match atoms and rotate in turn until the matching stays."""
-    shortest = np.inf
-    for _ in range(_MAX_SWEEPS):
-        atoms = atoms[linear_sum_assignment(cdist(fixed, atoms, "sqeuclidean"))[1]]
-        atoms = atoms @ _rotation(atoms, fixed)
-        distance = float(np.linalg.norm(atoms - fixed))
-        if distance > shortest * (1 - 1e-9):
+def _align(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+    trials = _orientations(fixed, atoms)
+    squares = np.sum((fixed[:, None] - trials[:, None]) ** 2, axis=3)
+    matched, costs = [], []
+    for trial, square in zip(trials, squares, strict=True):
+        rows, columns = linear_sum_assignment(square)
+        matched.append(trial[columns])
+        costs.append(square[rows, columns].sum())
+        if costs[-1] <= _COPY**2 * len(atoms):
             break
-        shortest = distance
-    return atoms, distance
+    best, shortest = atoms, np.inf
+    for start in np.argsort(costs)[:_NUM_REFINED]:
+        # Rotate and match in turn until the matching stays.
+        candidate, distance = matched[start], np.inf
+        for _ in range(_MAX_SWEEPS):
+            turned = candidate @ _rotation(candidate, fixed)
+            before, distance = distance, float(np.linalg.norm(turned - fixed))
+            if distance > before * (1 - 1e-9):
+                break
+            candidate = turned[linear_sum_assignment(cdist(fixed, turned, "sqeuclidean"))[1]]
+        if distance < shortest:
+            best, shortest = turned, distance
+    return best
 
 
-def _rotation(atoms: np.ndarray, fixed: np.ndarray) -> Float[np.ndarray, "3 3"]:
-    """Return the proper rotation R for which `atoms @ R` is nearest to `fixed` (Kabsch 1976)."""
-    left, _, right = np.linalg.svd(atoms.T @ fixed)
-    left[:, -1] *= np.sign(np.linalg.det(left @ right)) or 1
+def _rotation(atoms: np.ndarray, fixed: np.ndarray) -> Float[np.ndarray, "*batch 3 3"]:
+    """Return the proper rotation R for which `atoms @ R` is nearest to `fixed` (Kabsch 1976); a batch in front."""
+    left, _, right = np.linalg.svd(np.swapaxes(atoms, -1, -2) @ fixed)
+    left[..., -1] *= np.where(np.linalg.det(left @ right) < 0, -1.0, 1.0)[..., None]
     return np.asarray(left @ right)
 
 
-def _frame(first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, "3 3"]:
-    """Return the axes that two vectors span: along the first, orthogonal to it, orthogonal to both."""
-    one = first / max(np.linalg.norm(first), 1e-300)
-    other = second - (second @ one) * one
-    other = other / max(np.linalg.norm(other), 1e-300)
-    return np.stack([one, other, np.cross(one, other)])
+def _frames(first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, "n 3 3"]:
+    """Return the axes that pairs of vectors span: along the first, orthogonal to it, orthogonal to both."""
+    one = first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-300)
+    other = second - np.sum(second * one, axis=1, keepdims=True) * one
+    other = other / np.maximum(np.linalg.norm(other, axis=1, keepdims=True), 1e-300)
+    return np.stack([one, other, np.cross(one, other)], axis=1)
 
 
-def _orientations(fixed: np.ndarray, atoms: np.ndarray):  # type: ignore[no-untyped-def]
-    """Yield the cluster and its inverse, turned so that two of its atoms lie where two of the reference lie.
+def _orientations(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "trials N 3"]:
+    """Return the cluster and its inverse, turned so that two of its atoms lie where two of the reference lie.
 
     Pairs of atoms come in the order of how well their distances, from each other and from the centre, agree with those
     of the pair of the reference, so that for a copy one of the first fits.
     """
     if len(atoms) < 3:
-        yield atoms
-        return
-    radii = np.linalg.norm(atoms, axis=1)
-    fixed_radii = np.linalg.norm(fixed, axis=1)
+        return atoms[None]
+    radii, fixed_radii = np.linalg.norm(atoms, axis=1), np.linalg.norm(fixed, axis=1)
     a = int(fixed_radii.argmax())
-    across = np.linalg.norm(np.cross(fixed, fixed[a]), axis=1)
-    b = int(across.argmax())
-    target = _frame(fixed[a], fixed[b])
+    b = int(np.linalg.norm(np.cross(fixed, fixed[a]), axis=1).argmax())
     mismatch = (
         (radii[:, None] - fixed_radii[a]) ** 2
         + (radii - fixed_radii[b]) ** 2
@@ -134,8 +132,8 @@ def _orientations(fixed: np.ndarray, atoms: np.ndarray):  # type: ignore[no-unty
     np.fill_diagonal(mismatch, np.inf)
     order = np.argsort(mismatch, axis=None, kind="stable")
     alike = int(np.sum(mismatch < _SAME_DISTANCES**2))
-    for flat in order[: max(alike, min(_NUM_TRIALS, len(order) - len(atoms)))]:
-        i, j = divmod(int(flat), len(atoms))
-        for sign in (1, -1):
-            trial = sign * atoms
-            yield trial @ _frame(trial[i], trial[j]).T @ target
+    pairs = order[: max(alike, min(_NUM_TRIALS, len(order) - len(atoms)))]
+    i, j = np.divmod(pairs, len(atoms))
+    target = _frames(fixed[[a]], fixed[[b]])[0]
+    trials = [sign * atoms @ np.swapaxes(_frames(sign * atoms[i], sign * atoms[j]), 1, 2) @ target for sign in (1, -1)]
+    return np.stack(trials, axis=1).reshape(-1, *atoms.shape)

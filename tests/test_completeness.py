@@ -35,13 +35,16 @@ def test_small_networks_are_found_whole(name, make):
     assert all(seen.unseen < 0.5 for seen in coverage_of(found))
 
 
-# Tsai & Jordan 1993, Doye & Wales 2002.
-@pytest.mark.parametrize(("num_atoms", "minima", "saddles", "lowest"), [(7, 4, 12, -16.505384), (8, 8, 42, -19.821489)])
-def test_lennard_jones_clusters_are_found_whole(num_atoms, minima, saddles, lowest):
+# Tsai & Jordan 1993, Doye & Wales 2002. At the default coverage a start in three misses rare saddles of eight atoms.
+@pytest.mark.parametrize(
+    ("num_atoms", "minima", "saddles", "lowest", "coverage"),
+    [(7, 4, 12, -16.505384, 0.99), (8, 8, 42, -19.821489, 0.997)],
+)
+def test_lennard_jones_clusters_are_found_whole(num_atoms, minima, saddles, lowest, coverage):
     problem, group = surfaces.lennard_jones(num_atoms)
     starts = jax.random.uniform(jax.random.key(0), (8, problem.dim), minval=-1.5, maxval=1.5)
     hopping = HoppingConfig(temperature=1.0, step_size=0.5, max_step=1.0)
-    config = ExploreConfig(coverage=0.995, hopping=hopping, hopping_steps=500, num_searches=64)
+    config = ExploreConfig(coverage=coverage, hopping=hopping, hopping_steps=500, num_searches=64)
     found = explored(problem, group, starts, config)
     assert len(found.minima.energies) == minima
     assert len(found.transition_states.energies) == saddles
