@@ -26,8 +26,8 @@ _HISTORY = 4
 class BandConfig:
     """Settings of the band.
 
-    `spring`: force constant, in units of the energy per squared length, relative to the mean curvature between the
-    images; `max_step`: longest step of an image; `max_steps`: steps of the whole band; `num_images` (static): between
+    `spring`: strength of the springs, 1 where a stretch by one spacing pulls as hard as the landscape across the band;
+    `max_step`: longest step of an image; `max_steps`: steps of the whole band; `num_images` (static): between
     the two ends.
     """
 
