@@ -203,17 +203,6 @@ def point_group_order(symmetry: Symmetry, x: Float[np.ndarray, " P"], *, distanc
     return order
 
 
-def log_group_order(symmetry: Symmetry) -> float:
-    """Return the logarithm of the number of copies of a point without symmetry of its own.
-
-    Permutations (and signs) of the units of each hidden layer; for clusters permutations and inversion.
-    """
-    if symmetry.num_atoms:
-        return math.lgamma(symmetry.num_atoms + 1) + math.log(2)
-    sizes = [len(layer.bias) for layer in symmetry.layers]
-    return sum(math.lgamma(size + 1) + size * math.log(2) * symmetry.odd for size in sizes)
-
-
 def fingerprint(symmetry: Symmetry, x: Float[np.ndarray, "M P"]) -> Float[np.ndarray, "M F"]:
     """Return numbers that no move of the group changes: sorted norms of the units, and the weights of no unit.
 

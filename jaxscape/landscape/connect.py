@@ -26,20 +26,22 @@ def choose_pairs(landscape: Landscape, number: int) -> Int[np.ndarray, "n 3"]:
         Rows of two ids, in ascending order, and how many searches between the two there were before: that many of the
         nearest copies have been tried.
     """
-    pairs, lengths = _neighbours(landscape)
+    component = database.components(landscape)
+    pairs, lengths = _neighbours(landscape, component)
     tries = _tries(landscape, pairs)
     weights = (lengths * (1 + tries)) ** 2
-    missing = _missing_connections(landscape, pairs, weights)
-    rest = np.setdiff1d(np.argsort(weights, kind="stable"), missing, assume_unique=True)
-    rest = rest[np.argsort(weights[rest], kind="stable")]
-    chosen = np.concatenate([missing, rest]).astype(int)[:number]
+    missing = _missing_connections(landscape, component, pairs, weights)
+    nearest = np.argsort(weights, kind="stable")
+    chosen = np.concatenate([missing, nearest[~np.isin(nearest, missing)]])[:number]
     return np.column_stack([pairs[chosen], tries[chosen]])
 
 
-def _neighbours(landscape: Landscape) -> tuple[Int[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
+def _neighbours(
+    landscape: Landscape, component: Int[np.ndarray, " M"]
+) -> tuple[Int[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
     """List near pairs once each: neighbours, the nearest of another component, and each minimum with itself."""
     marks = fingerprint(landscape.symmetry, landscape.minima.positions)
-    size, component = len(marks), database.components(landscape)
+    size = len(marks)
     ids = np.arange(size)
     _, near = KDTree(marks).query(marks, k=min(size, _NUM_NEIGHBOURS + 1))
     first, second = [np.repeat(ids, near.size // size), ids], [near.ravel(), ids]
@@ -66,10 +68,12 @@ def _tries(landscape: Landscape, pairs: Int[np.ndarray, "n 2"]) -> Int[np.ndarra
 
 
 def _missing_connections(
-    landscape: Landscape, pairs: Int[np.ndarray, "n 2"], weights: Float[np.ndarray, " n"]
+    landscape: Landscape,
+    component: Int[np.ndarray, " M"],
+    pairs: Int[np.ndarray, "n 2"],
+    weights: Float[np.ndarray, " n"],
 ) -> Int[np.ndarray, " missing"]:
     """Return the rows of `pairs` that are gaps on shortest paths to the other components, the least weight first."""
-    component = database.components(landscape)
     size, lowest = len(component), int(landscape.minima.energies.argmin())
     if not component.any():
         return np.empty(0, int)
