@@ -3,7 +3,7 @@
     python benchmarks/completeness.py xor2 lj8 --seeds 3 --out completeness.json
     python benchmarks/completeness.py lj38 --seeds 10
 
-Networks and 2D functions: every stationary point by brute force (tests/oracle.json, by the method of benchmarks/oracle.py).
+Networks and 2D functions: every stationary point by brute force (tests/oracle.json, by the method of oracle.py).
 Lennard-Jones clusters: Tsai & Jordan, J. Phys. Chem. 97, 11227 (1993); Doye & Wales, J. Chem. Phys. 116, 3777 (2002).
 lj38: quenches of basin-hopping until the global minimum of the Cambridge Cluster Database. Seconds include compiling.
 """

@@ -11,7 +11,7 @@ from jaxscape import Budget, ExploreConfig, database, explore, surfaces
 from jaxscape.landscape.explore import coverage_of
 from jaxscape.search.basin_hopping import HoppingConfig
 
-# Found by the method of benchmarks/oracle.py: damped Newton iterations on the gradient from tens of thousands of starts.
+# Found by the method of benchmarks/oracle.py: damped Newton on the gradient from tens of thousands of starts.
 ORACLE = json.loads((Path(__file__).parent / "oracle.json").read_text())
 
 
