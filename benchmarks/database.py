@@ -60,8 +60,12 @@ def main() -> None:
     larger, ids = timed("insert 1,000 minima, half of them known", lambda: database.insert_minima(large, mixed))
     assert ids[:500].tolist() == list(range(500))
     assert len(larger.minima.energies) == options.minima + 500
-    fresh = made_up_states(rng, 1000, options.dim, minima)
-    timed("insert 1,000 transition states", lambda: database.insert_transition_states(large, fresh))
+    # The first insert gets its memory from the system; later ones, as in an exploration, reuse what the last one left.
+    grown = large
+    for name in ["insert 1,000 transition states, first", *[f"the same, {again}" for again in ("second", "third")]]:
+        fresh = made_up_states(rng, 1000, options.dim, minima)
+        grown, _ = timed(name, lambda grown=grown, fresh=fresh: database.insert_transition_states(grown, fresh))
+    del grown
     timed("components", lambda: database.components(large))
     tree = timed("merge tree", lambda: disconnectivity.merge_tree(minima.energies, states.energies, states.minima))
     timed("superbasins at one level", lambda: disconnectivity.superbasins(tree, float(np.median(tree.energy))))

@@ -3,7 +3,8 @@
     python benchmarks/push_off.py lj10 checkerboard --sides 2000 --out push_off.json
 
 The oracle follows dx/dt = -gradient with SciPy's LSODA (relative tolerance 1e-9) from a push of 1e-3 along the unstable
-mode until the gradient is small, then minimises with steps of at most 0.005. Two ends are the same if they agree up to
+mode until the gradient is small and the Hessian has no negative eigenvalue (some flows stand nearly still on a saddle
+before they go on), then minimises with steps of at most 0.005. Two ends are the same if they agree up to
 symmetry. Where push-off and flow disagree, the flow is followed again from a start 1e-6 away: if that changes where it
 ends (on XOR many paths run along a mirror plane into another saddle), the side is undetermined and counted apart.
 """
@@ -32,6 +33,8 @@ SURFACES = {
     "checkerboard200": (lambda: surfaces.checkerboard(8, 1e-4, num_points=200), 2.0, 1.5),
 }
 _PUSH = 1e-3
+_SMALL, _SMALLEST = 1e-5, 1e-9  # the largest component of the gradient where the flow is left
+_LONGEST = 1e7
 
 
 def transition_states(problem: Any, group: Any, scale: float, displacement: float, number: int) -> Any:
@@ -63,30 +66,47 @@ def transition_states(problem: Any, group: Any, scale: float, displacement: floa
     return eigenvector_following.TransitionState(found.point, found.eigenvalues[:, 0], found.eigenvector)
 
 
-def flow(start: np.ndarray, gradient: Any, hessian: Any) -> np.ndarray:
-    """Integrate the gradient flow until the gradient is small."""
+def flow(start: np.ndarray, gradient: Any, lowest: Any, hessian: Any) -> np.ndarray:
+    """Integrate the gradient flow until the gradient is small in a place that is convex."""
+    bound = _SMALL
 
     def small(_: float, x: np.ndarray) -> float:
-        return float(np.abs(gradient(x)).max()) - 1e-5
+        return float(np.abs(gradient(x)).max()) - bound
 
     small.terminal, small.direction = True, -1
-    solution = solve_ivp(
-        lambda _, x: -gradient(x),
-        (0, 1e6),
-        start,
-        method="LSODA",
-        jac=lambda _, x: -hessian(x),
-        rtol=1e-9,
-        atol=1e-10,
-        events=small,
-    )
-    return solution.y[:, -1]
+    x, time = start, 0.0
+    while time < _LONGEST and bound >= _SMALLEST:
+        solution = solve_ivp(
+            lambda _, x: -gradient(x),
+            (time, _LONGEST),
+            x,
+            method="LSODA",
+            jac=lambda _, x: -hessian(x),
+            rtol=1e-9,
+            atol=1e-10,
+            events=small,
+        )
+        x, time = solution.y[:, -1], solution.t[-1]
+        if lowest(x) > 0:
+            break
+        bound /= 10
+    return x
 
 
 def ends_of_flow(problem: Any, starts: np.ndarray) -> Any:
     gradient = jax.jit(lambda x: objective.value_and_grad(problem, x)[1])
     hessian = jax.jit(functools.partial(objective.hessian, problem))
-    ends = [flow(start, lambda x: np.asarray(gradient(x)), lambda x: np.asarray(hessian(x))) for start in starts]
+
+    @jax.jit
+    def lowest(x: jax.Array) -> jax.Array:
+        """The lowest eigenvalue besides those of the zero modes."""
+        known = objective.zero_modes(problem, x)
+        return jnp.linalg.eigvalsh(hessian(x) + 1e6 * known.T @ known)[0]
+
+    ends = [
+        flow(start, lambda x: np.asarray(gradient(x)), lambda x: float(lowest(x)), lambda x: np.asarray(hessian(x)))
+        for start in starts
+    ]
     settled = quench(problem, jnp.asarray(np.array(ends)), lbfgs.LbfgsConfig(max_step=0.005, max_evaluations=20000))
     return settled
 

@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from jaxscape.datasets import EXAMPLES, Task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,12 +40,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Train networks on a table, explore their loss landscape, report the columns that drive them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    explain.add_argument("data", metavar="DATA", help="breast_cancer, checkerboard, or a .csv or .csv.gz file")
+    explain.add_argument("data", metavar="DATA", help=f"a .csv or .csv.gz file, or one of {', '.join(EXAMPLES)}")
     explain.add_argument("--target", metavar="COLUMN", help="column to predict (default: the last one)")
-    explain.add_argument("--task", choices=("auto", "binary", "regression"), default="auto", help="kind of target")
-    explain.add_argument("--hidden", type=int, default=5, metavar="N", help="hidden units")
+    explain.add_argument("--task", choices=("auto", *get_args(Task)), default="auto", help="kind of target")
+    explain.add_argument(
+        "--hidden", type=int, nargs="+", default=[5], metavar="N", help="hidden units of each hidden layer"
+    )
     explain.add_argument(
         "--activation", choices=("tanh", "sin", "sigmoid", "softplus", "gelu"), default="tanh", help="of each unit"
+    )
+    explain.add_argument(
+        "--loss",
+        choices=("likelihood", "balanced", "auc"),
+        default="likelihood",
+        help="what is minimised; balanced: all classes count the same; auc: a smooth AUC of two classes",
     )
     explain.add_argument("--l2", type=float, default=1e-3, metavar="X", help="strength of the L2 penalty, above 0")
     explain.add_argument("--minima", type=int, default=50, metavar="N", help="minima to look for")
@@ -68,8 +78,9 @@ def _explain(options: argparse.Namespace) -> int:
         return _fail(f"--out {out} is a file, not a folder")
     was_there = out.exists()
     config = ExplainConfig(
-        hidden=options.hidden,
+        hidden=tuple(options.hidden),
         activation=options.activation,
+        loss=options.loss,
         l2=options.l2,
         minima=options.minima,
         rounds=options.rounds,
@@ -119,16 +130,19 @@ def _print(console: "Console", found: "Explanation", out: Path) -> None:
 
     from jaxscape import report
 
-    supported, text = report.verdict(found)
-    title = "Columns that drive the model" if supported else "Columns by weight, without support from the test"
+    sure, text = report.verdict(found)
+    title = "Columns that drive the model" if sure else "Columns by importance, none of them with confidence"
     table = Table(title=title, title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("column")
-    table.add_column("share of the weights compared", justify="right")
+    table.add_column("importance", justify="right")
+    table.add_column("confident")
     for row in report.ranks(found)[:10]:
-        table.add_row(str(row["rank"]), escape(row["name"]), f"{row['score']:.1%} ± {row['score_std']:.1%}")
+        importance = f"{row['importance']:.4f} ± {row['std_over_minima']:.4f}"
+        table.add_row(str(row["rank"]), escape(row["name"]), importance, "yes" if row["q_value"] <= 0.05 else "")
     console.print(table)
-    console.print(text, markup=False, highlight=False)
+    for sentence in (text, report.conserved_verdict(found)[1]):
+        console.print(sentence, markup=False, highlight=False)
     console.print(f"Report: {out / 'index.html'}", markup=False, highlight=False)
 
 

@@ -1,13 +1,14 @@
-"""Tables: loading, checking and encoding them for a network; two examples that ship with the library's dependencies."""
+"""Tables: loading, checking and encoding them for a network; examples made, shipped with scikit-learn or fetched."""
 
 import csv
 import difflib
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,15 +16,15 @@ from jaxtyping import Float, Int
 if TYPE_CHECKING:
     import pandas as pd
 
-Task = Literal["binary", "regression"]
+Task = Literal["binary", "multiclass", "regression"]
 
 MIN_ROWS = 20
 _MAX_CATEGORIES = 20
 _TEST_FRACTION = 0.3
-_MANY_VALUES = 20  # a whole-number target with at most so many values could be classes: ask
+_MAX_CLASSES = 20
 _MISSING = "empty, NA, NaN, null or None"
 _FEW = 10  # held-out rows of a class below which a score means little
-EXAMPLES = ("breast_cancer", "checkerboard")
+_FRAUD_ROWS, _FRAUDS = 284_807, 492
 
 
 class DataError(ValueError):
@@ -45,12 +46,14 @@ class Dataset(NamedTuple):
 
     `x_train (N, inputs)`, `y_train (N,)`, `x_test`, `y_test`: standardised on the training rows; `features`: the names
     of the original columns in use; `column (inputs,)`: which of them each input comes from; `inputs`: a name for each
-    input; `task`; `notes`: everything that was done to the data, for people.
+    input; `task`; `classes`: the name of each class, whose place in the list is its number in the targets (of two, the
+    second is the one predicted; a regression has none); `notes`: everything that was done to the data, for people.
     """
 
     name: str
     target: str
     task: Task
+    classes: tuple[str, ...]
     x_train: Float[np.ndarray, "N inputs"]
     y_train: Float[np.ndarray, " N"]
     x_test: Float[np.ndarray, "N_test inputs"]
@@ -74,9 +77,82 @@ def breast_cancer() -> Table:
     """Load the Wisconsin diagnostic breast cancer data (Wolberg et al. 1995, CC BY 4.0), as scikit-learn ships them."""
     from sklearn.datasets import load_breast_cancer
 
-    bunch = load_breast_cancer(as_frame=True)
-    diagnosis = bunch.target.map(dict(enumerate(bunch.target_names))).rename("diagnosis")
-    return Table("breast_cancer", bunch.data, diagnosis, "diagnosis")
+    return _classified("breast_cancer", load_breast_cancer(as_frame=True), "diagnosis")
+
+
+def iris() -> Table:
+    """Load the sizes of iris flowers of three species (Fisher 1936, CC BY 4.0), as scikit-learn ships them."""
+    from sklearn.datasets import load_iris
+
+    return _classified("iris", load_iris(as_frame=True), "species")
+
+
+def wine() -> Table:
+    """Load the chemistry of wines of three cultivars (Aeberhard & Forina 1991, CC BY 4.0), as scikit-learn ships it."""
+    from sklearn.datasets import load_wine
+
+    return _classified("wine", load_wine(as_frame=True), "cultivar")
+
+
+def digits() -> Table:
+    """Load 8 x 8 pixels of handwritten digits (Alpaydin & Kaynak 1998, CC BY 4.0), as scikit-learn ships them."""
+    from sklearn.datasets import load_digits
+
+    return _classified("digits", load_digits(as_frame=True), "digit")
+
+
+def diabetes() -> Table:
+    """Load the progression of diabetes within a year (Efron et al. 2004), a quantity, as scikit-learn ships it."""
+    from sklearn.datasets import load_diabetes
+
+    bunch = load_diabetes(as_frame=True)
+    return Table("diabetes", bunch.data, bunch.target.rename("progression"), "progression")
+
+
+def _classified(name: str, bunch: Any, target: str) -> Table:
+    labels = bunch.target.map(dict(enumerate(bunch.target_names))).rename(target)
+    return Table(name, bunch.data, labels, target)
+
+
+def creditcard() -> Table:
+    """Fetch two days of card payments, 0.17 % frauds (Dal Pozzolo et al. 2015), from OpenML; later calls find a copy.
+
+    Raises:
+        DataError: if it cannot be fetched, or is not the whole of the data.
+    """
+    import pandas as pd
+    from sklearn.datasets import fetch_openml
+
+    own = (
+        "download creditcard.csv from https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud and give its path: "
+        "python -m jaxscape explain creditcard.csv"
+    )
+    try:
+        bunch = fetch_openml(data_id=1597, as_frame=True)
+    except (OSError, EOFError, HTTPException, ValueError, zlib.error) as error:
+        raise DataError(
+            f"creditcard could not be fetched from https://www.openml.org/d/1597 ({error}): try again online, or {own}"
+        ) from error
+    # A category of texts, in quotes with some parsers.
+    fraud = pd.to_numeric(bunch.target.astype(str).str.strip("'"), errors="coerce").rename("Class")
+    if (len(fraud), int(fraud.sum())) != (_FRAUD_ROWS, _FRAUDS):
+        raise DataError(
+            f"creditcard as fetched from OpenML has {len(fraud):,} rows with {int(fraud.sum()):,} frauds, not "
+            f"{_FRAUD_ROWS:,} with {_FRAUDS}: delete openml in scikit-learn's data folder (~/scikit_learn_data) "
+            f"and try again, or {own}"
+        )
+    return Table("creditcard", bunch.data, fraud, "Class")
+
+
+_LOADERS: dict[str, Callable[[], Table]] = {
+    "breast_cancer": breast_cancer,
+    "creditcard": creditcard,
+    "diabetes": diabetes,
+    "digits": digits,
+    "iris": iris,
+    "wine": wine,
+}
+EXAMPLES = ("checkerboard", *_LOADERS)
 
 
 def load(data: str, *, target: str | None = None, seed: int = 0) -> Table:
@@ -88,10 +164,10 @@ def load(data: str, *, target: str | None = None, seed: int = 0) -> Table:
         seed: for the examples that are made.
 
     Raises:
-        DataError: if there is no such file or column, or the file is no table.
+        DataError: if there is no such file or column, the file is no table, or an example cannot be fetched.
     """
     if data in EXAMPLES:
-        table = breast_cancer() if data == "breast_cancer" else checkerboard(seed)
+        table = checkerboard(seed) if data == "checkerboard" else _LOADERS[data]()
         if target not in (None, table.target):
             raise DataError(f"the target of {data} is {table.target!r}, it has no target column {target!r}")
         return table
@@ -158,7 +234,7 @@ def _open(path: Path) -> io.TextIOWrapper:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "auto", seed: int = 0) -> Dataset:
+def prepare(table: Table, *, task: Literal["auto"] | Task = "auto", seed: int = 0) -> Dataset:
     """Split a table into training and held-out rows and encode it for a network.
 
     Categorical columns are one-hot encoded, numeric ones standardised, missing values imputed; all of it is fitted on
@@ -166,7 +242,8 @@ def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "au
 
     Args:
         table: from `load`, or your own.
-        task: what kind of target it is; by default two values are classes and many numbers a regression.
+        task: what kind of target it is; by default texts and up to 20 whole numbers are classes, other numbers a
+            regression.
         seed: of the split.
 
     Raises:
@@ -181,11 +258,11 @@ def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "au
         x, y = x[y.notna()], y[y.notna()]
     if len(y) < MIN_ROWS:
         raise DataError(f"{table.name} has {len(y)} usable rows; at least {MIN_ROWS} are needed")
-    chosen, values = _encode_target(table, y, task, notes)
+    chosen, classes, values = _encode_target(table, y, task, notes)
     numeric, categorical = _column_kinds(table.name, x, notes)
     rows = np.arange(len(y))
     train, test = train_test_split(
-        rows, test_size=_TEST_FRACTION, random_state=seed, stratify=values if chosen == "binary" else None
+        rows, test_size=_TEST_FRACTION, random_state=seed, stratify=values if classes else None
     )
     names: list[str] = []
     columns: list[str] = []
@@ -206,12 +283,14 @@ def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "au
         values = _standardised(f"the target {table.target!r}", values, values[train])
         if np.ptp(values[test]) == 0:
             raise DataError(f"the target {table.target!r} has one value only in the {len(test)} held-out rows")
-    elif (fewest := int(min(values[test].sum(), (1 - values[test]).sum()))) < _FEW:
-        notes.append(f"only {fewest} held-out rows are of the rarer class: the held-out score is rough")
+    elif (held_out := np.bincount(values[test].astype(int))).min() < _FEW:
+        rarest = f"{table.target} = {classes[held_out.argmin()]}"
+        notes.append(f"only {held_out.min()} held-out rows have {rarest}: the held-out score is rough")
     return Dataset(
         name=table.name,
         target=table.target,
         task=chosen,
+        classes=classes,
         x_train=encoded[train],
         y_train=values[train],
         x_test=encoded[test],
@@ -223,7 +302,9 @@ def prepare(table: Table, *, task: Literal["auto", "binary", "regression"] = "au
     )
 
 
-def _encode_target(table: Table, y: "pd.Series", task: str, notes: list[str]) -> tuple[Task, Float[np.ndarray, " N"]]:
+def _encode_target(
+    table: Table, y: "pd.Series", task: str, notes: list[str]
+) -> tuple[Task, tuple[str, ...], Float[np.ndarray, " N"]]:
     import pandas as pd
 
     where = f"the target {table.target!r} of {table.name}"
@@ -238,20 +319,34 @@ def _encode_target(table: Table, y: "pd.Series", task: str, notes: list[str]) ->
         if is_text:
             wrong = y[np.isnan(numbers)].iloc[0]
             raise DataError(f"{where} holds text where numbers were expected: {wrong!r}")
-        return "regression", numbers
-    if len(classes) > 2:
-        hint = "" if is_text else "; if it is a quantity, add --task regression"
-        raise DataError(f"{where} has {len(classes)} classes; more than two are not supported yet{hint}")
+        return "regression", (), numbers
+    if len(classes) > _MAX_CLASSES:
+        hint = "join the rare ones, or add --task regression if it is a quantity"
+        raise DataError(f"{where} has {len(classes)} classes, more than {_MAX_CLASSES}: {hint}")
+    chosen: Task = "binary" if len(classes) == 2 else "multiclass"
+    if task not in ("auto", chosen):
+        raise DataError(f"{where} has {len(classes)} classes: that is --task {chosen}, not {task}")
     smallest = y.value_counts()
     if smallest.min() < 4:
         raise DataError(f"{where} has only {smallest.min()} rows of {smallest.idxmin()!r}: at least 4 are needed")
-    notes.append(f"the model predicts {table.target} = {classes[1]} (the other class: {classes[0]})")
-    return "binary", (y == classes[1]).to_numpy(float)
+    names = tuple(_class_name(value) for value in classes)
+    if chosen == "binary":
+        notes.append(f"the model predicts {table.target} = {names[1]} (the other class: {names[0]})")
+    else:
+        notes.append(f"the model tells apart {len(names)} classes of {table.target}: {', '.join(names)}")
+        if task == "auto" and not is_text:
+            notes.append(f"{where} holds whole numbers, taken as classes; if it is a quantity, add --task regression")
+    return chosen, names, y.map({value: index for index, value in enumerate(classes)}).to_numpy(float)
+
+
+def _class_name(value: object) -> str:
+    # Whole numbers become 1.0, 2.0, ... where a target is missing.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _is_continuous(numbers: Float[np.ndarray, " N"]) -> bool:
     values = np.unique(numbers)
-    return values.size > _MANY_VALUES or (values.size > 2 and bool(np.any(values != np.round(values))))
+    return values.size > _MAX_CLASSES or (values.size > 2 and bool(np.any(values != np.round(values))))
 
 
 def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[str], set[str]]:

@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxscape import losses, models
+from jaxscape import losses
+from jaxscape import models as network
 from jaxscape.analysis import attribution, conserved, disconnectivity, validation
-from jaxscape.analysis.conserved import ConservedWeights
+from jaxscape.analysis.attribution import Importance, Stability
+from jaxscape.analysis.conserved import ConservedWeights, Superbasin
 from jaxscape.analysis.disconnectivity import MergeTree
 from jaxscape.analysis.validation import PermutationTest
 from jaxscape.datasets import DataError, Dataset
@@ -25,20 +27,29 @@ from jaxscape.landscape.explore import Budget, Exploration, ExploreConfig
 from jaxscape.objective import Objective, from_loss, ravel
 from jaxscape.symmetry import Symmetry
 
+Loss = Literal["likelihood", "balanced", "auc"]
 _NUM_WALKERS = 8
 _MIN_GROUP = 10
+_MAX_MODELS = 100
+_MAX_ROWS = 2000
+_ERRORS = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors, "regression": losses.squared_errors}
 
 
 @dataclass(frozen=True)
 class ExplainConfig:
-    """Settings of the main job: the network, how far to explore, and what counts as conserved."""
+    """Settings of the main job: the network, how far to explore, and what counts as conserved.
 
-    hidden: int = 5
+    `hidden`: units of each hidden layer; `loss`: the "likelihood" (cross-entropy, or squared error in a regression),
+    the same "balanced" so that all classes count the same, or, for two classes, a smooth "auc".
+    """
+
+    hidden: tuple[int, ...] = (5,)
     activation: str = "tanh"
+    loss: Loss = "likelihood"
     l2: float = 1e-3
     minima: int = 50
     rounds: int = 6
-    criterion: conserved.Criterion = "relative"
+    criterion: Literal["relative", "absolute", "magnitude"] = "relative"
     threshold: float = 0.3
     num_draws: int = 500
     seed: int = 0
@@ -47,27 +58,38 @@ class ExplainConfig:
 class Explanation(NamedTuple):
     """What `explain` found out.
 
-    `landscape`; its merge `tree`; the `level` of the cut and the ids of the minima of the chosen `group`, the lowest
-    first; `weights (m, P)`: these minima, aligned; `conserved`: of this one group; `test`: of the lowest minimum, None
-    where fewer than two weights are conserved;
-    `scores (features,)`: share of each original column; `scores_std (features,)`: over the group; `train_score`,
-    `test_score`: AUC, or R² in a regression, of the lowest minimum; `seconds`.
+    `landscape`; `models (m,)`: ids of the minima that judge the columns, the lowest first; their `importance` on
+    held-out rows, by original column; which columns were shuffled `together (columns, columns)`; `q_values (columns,)`:
+    significance, adjusted for false discoveries; `stability` of the ranking;
+    the merge `tree`; the `level` of the cut and the ids of the minima of the chosen `group`, the lowest first; `weights
+    (g, P)`: these minima, aligned; `conserved`: of this one group; `levels`: the same for all superbasins; `test` and
+    `matched`: of the lowest minimum, against random sets and such as are matched in magnitude, None where fewer than
+    two weights are conserved; `shares (columns,)`: of the magnitude of the conserved input weights;
+    `train_score`, `test_score`: AUC, or R² in a regression, of the lowest minimum; `test_scores (m,)`: of all models;
+    `seconds`.
     """
 
     dataset: Dataset
     config: ExplainConfig
     symmetry: Symmetry
     landscape: Landscape
+    models: Int[np.ndarray, " m"]
+    importance: Importance
+    together: Bool[np.ndarray, "columns columns"]
+    q_values: Float[np.ndarray, " columns"]
+    stability: Stability
     tree: MergeTree
     level: float
-    group: Int[np.ndarray, " m"]
-    weights: Float[np.ndarray, "m P"]
+    group: Int[np.ndarray, " g"]
+    weights: Float[np.ndarray, "g P"]
     conserved: ConservedWeights
+    levels: list[Superbasin]
     test: PermutationTest | None
-    scores: Float[np.ndarray, " features"]
-    scores_std: Float[np.ndarray, " features"]
+    matched: PermutationTest | None
+    shares: Float[np.ndarray, " columns"]
     train_score: float
     test_score: float
+    test_scores: Float[np.ndarray, " m"]
     seconds: float
 
 
@@ -95,11 +117,17 @@ def explain(
         DataError: if a setting is out of range, or the checkpoint was made with other data or settings.
     """
     began = time.monotonic()
-    check(config)
-    objective, symmetry, starts, key = problem(dataset, config)
-    landscape = _explore(objective, symmetry, starts, key, dataset, config, checkpoint, resume, progress)
-    progress(0.93, "analysing the landscape")
+    objective, symmetry, landscape = explore_landscape(
+        dataset, config, checkpoint=checkpoint, resume=resume, progress=progress
+    )
+    key = jax.random.key(config.seed)
+    rng = np.random.default_rng(config.seed)
+    progress(0.92, "measuring the importance of the columns")
     energies, states = landscape.minima.energies, landscape.transition_states
+    models = np.argsort(energies, kind="stable")[:_MAX_MODELS]
+    together = attribution.near_copies(dataset.x_train, dataset.column)
+    measured = column_importance(jax.random.fold_in(key, 1), objective, dataset, config, landscape, models, together)
+    progress(0.94, "analysing the landscape")
     tree = disconnectivity.merge_tree(energies, states.energies, states.minima)
     level = disconnectivity.choose_level(tree, energies, min_size=_MIN_GROUP)
     labels = disconnectivity.superbasins(tree, level)
@@ -111,105 +139,171 @@ def explain(
     found = conserved.conserved_weights(
         weights, one_group, criterion=config.criterion, threshold=config.threshold, candidates=candidates
     )
-    # A group of one conserves all of its weights, so that its scores are plain magnitudes.
-    chosen = found.mask[0] if len(group) > 1 else candidates
-    scores, scores_std = _column_scores(dataset, weights, chosen, symmetry)
-    best = jnp.asarray(weights[0])
+    levels = conserved.by_level(
+        symmetry,
+        tree,
+        landscape.minima.positions,
+        energies,
+        criterion=config.criterion,
+        threshold=config.threshold,
+        candidates=candidates,
+    )
     score_train, score_test = (
-        _scorer(objective, dataset, config, *rows)
+        scorer(objective, dataset, config, *rows)
         for rows in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
     progress(0.96, "testing the conserved weights")
-    test = None
+    best, strata = jnp.asarray(weights[0]), jnp.where(jnp.asarray(candidates), 0, -1)
+    tests: list[PermutationTest | None] = [None, None]
     if found.mask[0].sum() > 1:  # shuffling one weight changes nothing
-        test = validation.permutation_test(
-            jax.random.fold_in(key, 2),
-            score_test,
-            best,
-            jnp.asarray(chosen),
-            strata=jnp.where(jnp.asarray(candidates), 0, -1),
-            num_draws=config.num_draws,
-        )
+        tests = [
+            validation.permutation_test(
+                jax.random.fold_in(key, 2),
+                score_test,
+                best,
+                jnp.asarray(found.mask[0]),
+                strata=strata,
+                control=control,
+                num_draws=config.num_draws,
+            )
+            for control in (strata, validation.magnitude_strata(best, strata))
+        ]
+    test, matched = jax.tree.map(np.asarray, tests)
+    belongs = np.eye(len(dataset.features))[dataset.column]
+    shares = attribution.feature_scores(found, symmetry)[0] @ belongs
+    positions = jnp.asarray(landscape.minima.positions[models])
     return Explanation(
         dataset=dataset,
         config=config,
         symmetry=symmetry,
         landscape=landscape,
+        models=models,
+        importance=measured,
+        together=together,
+        q_values=attribution.significance(measured),
+        stability=attribution.stability(rng, measured),
         tree=tree,
         level=level,
         group=group,
         weights=weights,
         conserved=found,
-        test=jax.tree.map(np.asarray, test),
-        scores=scores,
-        scores_std=scores_std,
+        levels=levels,
+        test=test,
+        matched=matched,
+        shares=shares / max(shares.sum(), np.finfo(float).tiny),
         train_score=float(score_train(best)),
         test_score=float(score_test(best)),
+        test_scores=np.asarray(jax.jit(jax.vmap(score_test))(positions)),
         seconds=time.monotonic() - began,
     )
 
 
+def column_importance(
+    key: Array,
+    objective: Objective,
+    dataset: Dataset,
+    config: ExplainConfig,
+    landscape: Landscape,
+    models: Int[np.ndarray, " m"],
+    together: Bool[np.ndarray, "columns columns"],
+) -> Importance:
+    """Measure the importance of the original columns to some minima, on the held-out rows, at most 2,000 of them."""
+    rows = np.random.default_rng(config.seed).permutation(len(dataset.y_test))[:_MAX_ROWS]
+    # A smooth AUC leaves the level of the logits open, so that only their order can be judged.
+    errors = losses.ranking_errors if config.loss == "auc" else _ERRORS[dataset.task]
+    return attribution.importance(
+        key,
+        _row_loss(errors, network.mlp(config.activation), objective.unravel),
+        jnp.asarray(landscape.minima.positions[models]),
+        jnp.asarray(dataset.x_test[rows]),
+        jnp.asarray(dataset.y_test[rows]),
+        dataset.column,
+        together=together,
+    )
+
+
+@functools.cache
+def _row_loss(errors: Callable[[Array, Array], Array], predict: losses.Predict, unravel: Callable[[Array], Any]) -> Any:
+    return lambda weights, x, y: errors(predict(unravel(weights), x), y)
+
+
 def problem(dataset: Dataset, config: ExplainConfig) -> tuple[Objective, Symmetry, Float[Array, "B P"], Array]:
     """Return the objective of the network on the training rows, its symmetry, the walkers' starts, and the key."""
-    sizes = (dataset.x_train.shape[1], config.hidden, 1)
+    sizes = (dataset.x_train.shape[1], *config.hidden, len(dataset.classes) if dataset.task == "multiclass" else 1)
     key, start_key = jax.random.split(jax.random.key(config.seed))
-    draw = jax.jit(jax.vmap(lambda key: models.init(key, sizes)))
+    draw = jax.jit(jax.vmap(lambda key: network.init(key, sizes)))
     drawn = draw(jax.random.split(start_key, _NUM_WALKERS))
     starts, params = jax.vmap(ravel)(drawn), jax.tree.map(lambda leaf: leaf[0], drawn)
-    data = losses.Supervised(jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train), jnp.asarray(config.l2))
-    loss = losses.sigmoid_cross_entropy if dataset.task == "binary" else losses.squared_error
-    objective = from_loss(loss(models.mlp(config.activation)), params, data)
-    return objective, models.symmetry(sizes, config.activation), starts, key
+    x, y = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
+    weights = jnp.asarray(losses.balanced_weights(dataset.y_train)) if config.loss == "balanced" else None
+    data = losses.Supervised(x, y, jnp.asarray(config.l2), weights)
+    objective = from_loss(_loss(dataset, config)(network.mlp(config.activation)), params, data)
+    return objective, network.symmetry(sizes, config.activation), starts, key
 
 
-def check(config: ExplainConfig) -> None:
-    """Raise a `DataError` that names the first setting that is out of range."""
+def _loss(dataset: Dataset, config: ExplainConfig) -> Callable[[losses.Predict], losses.Loss]:
+    if config.loss == "auc":
+        return losses.auc_surrogate
+    return {
+        "binary": losses.sigmoid_cross_entropy,
+        "multiclass": losses.softmax_cross_entropy,
+        "regression": losses.squared_error,
+    }[dataset.task]
+
+
+def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
+    """Raise a `DataError` that names the first setting that is out of range, or does not fit the data."""
     if not 0 <= config.seed < 2**32:
         raise DataError(f"seed must be between 0 and {2**32 - 1}, got {config.seed}")
-    for name in ("hidden", "minima", "rounds"):
+    for name in ("minima", "rounds"):
         if getattr(config, name) < 1:
             raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
+    if not config.hidden or min(config.hidden) < 1:
+        raise DataError(f"hidden must be at least 1 in each layer, got {' '.join(map(str, config.hidden)) or 'none'}")
+    if config.loss not in get_args(Loss):
+        raise DataError(f"loss must be one of {', '.join(get_args(Loss))}, got {config.loss!r}")
     if not 0 < config.threshold <= 1:
         raise DataError(f"threshold is a fraction of the weights, above 0 and at most 1, got {config.threshold}")
     if not (np.isfinite(config.l2) and config.l2 > 0):
         raise DataError(
             f"l2 must be positive, got {config.l2}: without it the minima are not isolated and the search cannot end"
         )
+    if dataset is not None and config.loss == "balanced" and dataset.task == "regression":
+        raise DataError("--loss balanced weighs classes, but the target is a quantity")
+    if dataset is not None and config.loss == "auc" and dataset.task != "binary":
+        raise DataError("--loss auc needs a target with two classes")
 
 
-def _scorer(
+def scorer(
     objective: Objective, dataset: Dataset, config: ExplainConfig, x: np.ndarray, y: np.ndarray
-) -> Callable[[Array], Array]:
-    predict = models.mlp(config.activation)
-    measure = validation.auc if dataset.task == "binary" else validation.r2
+) -> Callable[[Float[Array, " P"]], Float[Array, ""]]:
+    """Return `score(weights)`: AUC (the mean over classes, each against the rest) or R² on these rows."""
+    predict = network.mlp(config.activation)
     inputs, targets = jnp.asarray(x), jnp.asarray(y)
-    return lambda weights: measure(targets, predict(objective.unravel(weights), inputs)[:, 0])
+
+    def score(weights: Array) -> Array:
+        outputs = predict(objective.unravel(weights), inputs)
+        if dataset.task == "multiclass":
+            return validation.macro_auc(targets, jax.nn.softmax(outputs))
+        return (validation.auc if dataset.task == "binary" else validation.r2)(targets, outputs[:, 0])
+
+    return score
 
 
-def _column_scores(
-    dataset: Dataset, weights: Float[np.ndarray, "m P"], mask: Bool[np.ndarray, " P"], symmetry: Symmetry
-) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
-    """Add up the scores of the inputs of each original column, as shares of the whole; then their spread."""
-    belongs = np.eye(len(dataset.features))[dataset.column]
-
-    def shares(points: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n features"]:
-        scores = attribution.input_scores(points, mask, symmetry) @ belongs
-        return scores / np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-
-    return shares(weights.mean(axis=0, keepdims=True))[0], shares(weights).std(axis=0)
-
-
-def _explore(
-    objective: Objective,
-    symmetry: Symmetry,
-    starts: Float[Array, "B P"],
-    key: Array,
+def explore_landscape(
     dataset: Dataset,
-    config: ExplainConfig,
-    checkpoint: Path | None,
-    resume: bool,
-    progress: Progress,
-) -> Landscape:
+    config: ExplainConfig = ExplainConfig(),
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = lambda fraction, text: None,
+) -> tuple[Objective, Symmetry, Landscape]:
+    """Do the first and longest part of `explain`: explore the loss of a network on the training rows.
+
+    Takes and raises what `explain` does.
+    """
+    check(config, dataset)
+    objective, symmetry, starts, key = problem(dataset, config)
     num_lanes = 4 if jax.default_backend() == "cpu" else 64
     settings = ExploreConfig(num_minima=config.minima, hopping_steps=500, num_searches=20, num_lanes=num_lanes)
     exploration = explore.start(objective, symmetry, starts, jax.random.fold_in(key, 1), settings)
@@ -229,7 +323,7 @@ def _explore(
             f"no minimum was found in {config.rounds} rounds: the loss is hard to minimise; try more --rounds or "
             "another --l2"
         )
-    return exploration.landscape
+    return objective, symmetry, exploration.landscape
 
 
 def _tell(progress: Progress, config: ExplainConfig, exploration: Exploration, phase: str) -> None:
@@ -262,8 +356,8 @@ def _resume(fresh: Exploration, checkpoint: Path, meta: dict[str, Any]) -> Explo
 
 def _settings(config: ExplainConfig) -> dict[str, Any]:
     """The settings that shape the exploration: a change of the others does not forbid to resume."""
-    names = ("hidden", "activation", "l2", "minima", "seed")
-    return {name: value for name, value in asdict(config).items() if name in names}
+    names = ("hidden", "activation", "loss", "l2", "minima", "seed")
+    return {name: value for name, value in asdict(config).items() if name in names} | {"hidden": list(config.hidden)}
 
 
 def _digest(dataset: Dataset) -> str:

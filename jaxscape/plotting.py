@@ -11,7 +11,7 @@ from jaxscape.analysis.validation import PermutationTest
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_GROUP, _REST, _BAD = "#d1495b", "#8a94a6", "#30638e"
+_GROUP, _REST, _SURE = "#d1495b", "#8a94a6", "#30638e"
 
 
 def _axes(ax: "Axes | None") -> "Axes":
@@ -66,19 +66,45 @@ def feature_bars(
     scores: Float[np.ndarray, " features"],
     errors: Float[np.ndarray, " features"] | None = None,
     *,
+    sure: Bool[np.ndarray, " features"] | None = None,
     most: int = 12,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw the highest scores as horizontal bars, with one standard deviation where `errors` are given."""
+    """Draw the highest importances as horizontal bars, with whiskers of length `errors`; those not `sure` are grey."""
     ax = _axes(ax)
     top = np.argsort(-scores, kind="stable")[:most][::-1]
     spread = None if errors is None else errors[top]
-    ax.barh(np.arange(len(top)), scores[top], xerr=spread, color=_BAD, ecolor="black", capsize=2, height=0.7)
+    colours = [_SURE if sure is None or sure[i] else _REST for i in top]
+    ax.barh(np.arange(len(top)), scores[top], xerr=spread, color=colours, ecolor="black", capsize=2, height=0.7)
+    ax.axvline(0, color="black", linewidth=0.6)
     ax.set_yticks(np.arange(len(top)), [_plain(names[i]) for i in top])
-    ax.set_xlabel("share of the weights compared")
-    ax.set_xlim(left=0)
+    ax.set_xlabel("rise of the held-out loss when the column is shuffled")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
+    return ax
+
+
+def conserved_levels(
+    shares: Float[np.ndarray, "levels inputs"],
+    levels: list[str],
+    inputs: list[str],
+    *,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw how the conserved weights change from superbasin to superbasin: the share of each input's, as shades.
+
+    Args:
+        shares: from 0 to 1, the first row at the top.
+        levels: a name for each row.
+        inputs: a name for each column.
+        ax: where to draw.
+    """
+    ax = _axes(ax)
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(np.arange(len(inputs)), [_plain(name) for name in inputs], rotation=90, fontsize=7)
+    ax.set_yticks(np.arange(len(levels)), levels, fontsize=8)
+    ax.set_ylabel("loss of the cut (minima)")
+    ax.figure.colorbar(image, ax=ax, label="conserved share", fraction=0.03, pad=0.01)
     return ax
 
 
@@ -104,10 +130,24 @@ def conserved_map(
     return ax
 
 
-def permutation_test(test: PermutationTest, *, score: str = "AUC", ax: "Axes | None" = None) -> "Axes":
-    """Draw the scores after shuffling random sets as a histogram, the conserved set and the baseline as lines."""
+def permutation_test(
+    test: PermutationTest,
+    *,
+    matched: PermutationTest | None = None,
+    score: str = "AUC",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the scores after shuffling random sets as a histogram, the conserved set and the baseline as lines.
+
+    With `matched`, the scores of sets matched in magnitude are drawn as a second histogram.
+    """
     ax = _axes(ax)
-    ax.hist(np.asarray(test.random), bins=30, color=_REST, label="random sets")
+    drawn = np.concatenate([each.random for each in (test, matched) if each is not None])
+    bins = np.histogram_bin_edges(drawn, 40).tolist()
+    ax.hist(np.asarray(test.random), bins=bins, color=_REST, label="random sets")
+    if matched is not None:
+        label = "random sets of similar magnitude"
+        ax.hist(np.asarray(matched.random), bins=bins, histtype="step", color=_SURE, linewidth=1.5, label=label)
     ax.axvline(float(np.mean(test.conserved)), color=_GROUP, linewidth=2, label="conserved weights")
     ax.axvline(float(test.baseline), color="black", linewidth=1, linestyle="--", label="nothing shuffled")
     ax.set_xlabel(f"held-out {score} after shuffling")

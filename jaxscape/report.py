@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxscape import plotting
+from jaxscape.analysis import conserved
 from jaxscape.explain import Explanation
 from jaxscape.files import replacing
 from jaxscape.landscape import database
@@ -22,35 +23,60 @@ from jaxscape.landscape.explore import coverage_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SIGNIFICANT = 0.05
+_MAX_NODES = 12
+_NAMES = {"auc": "AUC", "r2": "R²"}
 _POOR = {"auc": 0.7, "r2": 0.3}
 
 
 def measure(explanation: Explanation) -> str:
     """Return "auc" or "r2": what scores this task."""
-    return "auc" if explanation.dataset.task == "binary" else "r2"
+    return "r2" if explanation.dataset.task == "regression" else "auc"
 
 
 def ranks(explanation: Explanation) -> list[dict[str, Any]]:
-    """Return the columns from the highest score to the lowest; equal scores share a rank."""
-    scores = explanation.scores
+    """Return the columns from the most important to the least; equal importance shares a rank."""
+    scores, spread = explanation.importance.mean, explanation.importance.std
     order = np.argsort(-scores, kind="stable")
     return [
         {
             "name": explanation.dataset.features[i],
-            "score": float(scores[i]),
-            "score_std": float(explanation.scores_std[i]),
             "rank": int(np.sum(scores > scores[i])) + 1,
+            "importance": float(scores[i]),
+            "std_over_minima": float(spread[i]),
+            "low": float(explanation.stability.low[i]),
+            "high": float(explanation.stability.high[i]),
+            "q_value": float(explanation.q_values[i]),
+            "conserved_share": float(explanation.shares[i]),
         }
         for i in order
     ]
 
 
 def verdict(explanation: Explanation) -> tuple[bool, str]:
-    """Say in words what the permutation test found; the first value: does it support the ranking?"""
-    test, name = explanation.test, {"auc": "AUC", "r2": "R²"}[measure(explanation)]
-    if test is None:
+    """Say in words how sure the ranking is; the first value: does any column matter with confidence?"""
+    sure = int(np.sum(explanation.q_values <= _SIGNIFICANT))
+    stable, total = explanation.stability, len(explanation.q_values)
+    top = "first column is the same" if stable.top == 1 else f"first {stable.top} columns are the same ones"
+    same = (
+        f"The {top} in {stable.same_top} of {stable.num_resamplings} resamplings of the minima and the held-out rows."
+        if stable.top < total
+        else ""
+    )
+    if sure:
+        what = f"{sure} of {total} columns matter" if total > 1 else "The column matters"
+        return True, f"{what}, with at most 5 % false discoveries expected. {same}".strip()
+    return False, (
+        f"No column matters with confidence: what shuffling each costs on {explanation.importance.increases.shape[1]} "
+        f"held-out rows could be chance. Do not rely on this ranking. {same}"
+    ).strip()
+
+
+def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
+    """Say in words what the permutation tests of the conserved weights found; the first value: are they special?"""
+    test, matched, name = explanation.test, explanation.matched, _NAMES[measure(explanation)]
+    if test is None or matched is None:
         total, members = len(explanation.landscape.minima.energies), len(explanation.group)
         if total == 1:
             why = "Only one minimum was found (up to copies), so there is no group whose weights could differ"
@@ -58,25 +84,27 @@ def verdict(explanation: Explanation) -> tuple[bool, str]:
             why = f"The lowest of the {total} minima is connected to no other, so there is no group to compare"
         else:
             why = f"Of the input weights only {int(explanation.conserved.mask.sum())} is conserved, too few to shuffle"
-        ranked = "" if members > 1 else " The columns are ranked by the magnitude of the input weights."
-        return False, f"{why}: nothing was tested.{ranked}"
+        return False, f"{why}: nothing was tested."
     conserved, random = float(test.conserved.mean()), float(test.random.mean())
     what = (
         f"Shuffling the conserved weights takes the held-out {name} from {float(test.baseline):.3f} to "
         f"{conserved:.3f}; shuffling as many random input weights, to {random:.3f} ± {float(test.random.std()):.3f} "
-        f"(p = {float(test.p_value):.3f})."
+        f"(p = {float(test.p_value):.3f}); as many of similar magnitude, to {float(matched.random.mean()):.3f} ± "
+        f"{float(matched.random.std()):.3f} (p = {float(matched.p_value):.3f})."
     )
-    if float(test.p_value) <= _SIGNIFICANT:
-        return True, f"{what} The model relies on the conserved weights more than on others: the ranking has support."
-    return False, (
-        f"{what} That is not significantly more than random weights do: this test does not support the ranking, "
-        "do not rely on it alone."
-    )
+    if float(test.p_value) > _SIGNIFICANT:
+        return False, f"{what} Not significantly more than random weights: here conserved weights mark nothing special."
+    if float(matched.p_value) > _SIGNIFICANT:
+        return True, (
+            f"{what} The model relies on the conserved weights more than on random ones, but not more than on others "
+            "as large: that they are conserved says no more than that they are large."
+        )
+    return True, f"{what} The model relies on the conserved weights more than on others, also than on others as large."
 
 
 def summary(explanation: Explanation) -> dict[str, Any]:
     """Return the content of `summary.json`."""
-    dataset, config, test = explanation.dataset, explanation.config, explanation.test
+    dataset, config, test, matched = explanation.dataset, explanation.config, explanation.test, explanation.matched
     score, landscape = measure(explanation), explanation.landscape
     seen = coverage_of(landscape)
     return {
@@ -87,11 +115,13 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "features": len(dataset.features),
             "target": dataset.target,
             "task": dataset.task,
+            "classes": list(dataset.classes),
             "notes": list(dataset.notes),
         },
         "model": {
-            "hidden": config.hidden,
+            "hidden": list(config.hidden),
             "activation": config.activation,
+            "loss": config.loss,
             "l2": config.l2,
             "num_weights": explanation.symmetry.dim,
         },
@@ -106,7 +136,19 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "evaluations": landscape.meta.get("evaluations", 0),
             "outcomes": landscape.meta.get("outcomes", {}),
         },
-        "performance": {f"{score}_train": explanation.train_score, f"{score}_test": explanation.test_score},
+        "performance": {
+            f"{score}_train": explanation.train_score,
+            f"{score}_test": explanation.test_score,
+            f"{score}_test_of_all_models": [float(explanation.test_scores.min()), float(explanation.test_scores.max())],
+        },
+        "ranking": {
+            "num_models": len(explanation.models),
+            "num_certain": int(np.sum(explanation.q_values <= _SIGNIFICANT)),
+            "top": explanation.stability.top,
+            "same_top": explanation.stability.same_top,
+            "num_resamplings": explanation.stability.num_resamplings,
+            "verdict": verdict(explanation)[1],
+        },
         "conserved": {
             "level": explanation.level,
             "group_size": len(explanation.group),
@@ -122,6 +164,10 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             f"{score}_random_std": test and float(test.random.std()),
             "num_draws": len(test.random) if test else 0,
             "p_value": test and float(test.p_value),
+            f"{score}_matched_mean": matched and float(matched.random.mean()),
+            f"{score}_matched_std": matched and float(matched.random.std()),
+            "p_value_matched": matched and float(matched.p_value),
+            "verdict": conserved_verdict(explanation)[1],
         },
         "features": ranks(explanation),
         "seconds": round(explanation.seconds, 2),
@@ -153,18 +199,30 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
         "features": (7.5, 0.9 + 0.32 * min(len(names), 12)),
         "permutation_test": (7.5, 3.2),
         "disconnectivity": (8.5, 5.0),
+        "conserved_levels": (min(max(6.0, 0.28 * num_inputs + 2), 20.0), 3.0 + 0.06 * longest),
         "conserved_map": (min(max(5.0, 0.28 * num_inputs + 2), 20.0), 1.2 + 0.06 * longest + 0.25 * len(incoming)),
     }
     if explanation.test is None:
         del sizes["permutation_test"]
     if len(landscape.minima.energies) == 1:
         del sizes["disconnectivity"]
+    path = conserved.funnel(explanation.levels, int(explanation.models[0]))
+    if not path:
+        del sizes["conserved_levels"]
     drawn = {name: Figure(figsize=size, dpi=130, layout="constrained") for name, size in sizes.items()}
     axes = {name: figure.add_subplot() for name, figure in drawn.items()}
-    plotting.feature_bars(names, explanation.scores, explanation.scores_std, ax=axes["features"])
-    label = {"auc": "AUC", "r2": "R²"}[measure(explanation)]
+    measured = explanation.importance
+    sure = explanation.q_values <= _SIGNIFICANT
+    plotting.feature_bars(names, measured.mean, measured.std, sure=sure, ax=axes["features"])
+    label = _NAMES[measure(explanation)]
     if explanation.test is not None:
-        plotting.permutation_test(explanation.test, score=label, ax=axes["permutation_test"])
+        plotting.permutation_test(
+            explanation.test, matched=explanation.matched, score=label, ax=axes["permutation_test"]
+        )
+    if path:
+        masks = np.stack([node.mask for node in path])[:, incoming].mean(axis=1)
+        rows = [f"{node.level:.4g} ({len(node.members)})" for node in path]
+        plotting.conserved_levels(masks, rows, list(dataset.inputs), ax=axes["conserved_levels"])
     if "disconnectivity" in axes:
         plotting.disconnectivity_graph(
             explanation.tree,
@@ -194,11 +252,11 @@ def write(explanation: Explanation, folder: Path) -> None:
         pngs[name] = buffer.getvalue()
     content = summary(explanation)
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, ["name", "score", "score_std", "rank"])
+    writer = csv.DictWriter(table, list(content["features"][0]))
     writer.writeheader()
     writer.writerows(content["features"])
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for stale in {"permutation_test", "disconnectivity"} - pngs.keys():
+    for stale in {"permutation_test", "disconnectivity", "conserved_levels"} - pngs.keys():
         (folder / "figures" / f"{stale}.png").unlink(missing_ok=True)
     for name, png in pngs.items():
         _write(folder / "figures" / f"{name}.png", png)
@@ -213,17 +271,27 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxscape"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    supported, text = verdict(explanation)
     score, config = measure(explanation), explanation.config
-    names = [row["name"] for row in content["features"][:3] if row["score"] > 0]
+    verdicts = {"ranking": verdict(explanation), "conserved": conserved_verdict(explanation)}
+    joined = explanation.together.sum(axis=1) > 1
     return environment.get_template("report.html").render(
         **content,
-        top=", ".join(names) if names else "no column",
+        top=[row for row in content["features"] if row["q_value"] <= _SIGNIFICANT][:5],
         figures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()},
-        verdict={"supported": supported, "text": text},
+        verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
+        joined=[name for name, is_joined in zip(explanation.dataset.features, joined, strict=True) if is_joined],
+        shuffled_rows=explanation.importance.increases.shape[1],
+        unit={"binary": "cross-entropy", "multiclass": "cross-entropy", "regression": "squared error"}[
+            explanation.dataset.task
+        ]
+        if config.loss != "auc"
+        else "share of wrongly ordered pairs",
+        worst=float(explanation.test_scores.min()),
+        nodes=explanation.levels[:_MAX_NODES],
+        num_nodes=len(explanation.levels),
         shuffles=len(explanation.test.conserved) if explanation.test else 0,
         tested=explanation.test is not None,
-        measure={"auc": "AUC", "r2": "R²"}[score],
+        measure=_NAMES[score],
         train_score=explanation.train_score,
         test_score=explanation.test_score,
         poor=_POOR[score],
@@ -231,7 +299,7 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
         notes=explanation.dataset.notes,
         train_rows=len(explanation.dataset.y_train),
         test_rows=len(explanation.dataset.y_test),
-        settings=config.__dict__,
+        settings=config.__dict__ | {"hidden": " ".join(map(str, config.hidden))},
         device=jax.devices()[0].device_kind,
     )
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxscape import attribution, conserved, models, symmetry
+from jaxscape import attribution, conserved, disconnectivity, models, symmetry
+from jaxscape.symmetry import Symmetry
 
 GROUP = models.symmetry((3, 2, 1), "tanh")
 RNG = np.random.default_rng(0)
@@ -74,6 +75,75 @@ def test_candidates_limit_the_choice_and_a_group_of_one_has_none():
 def test_unknown_criteria_and_thresholds_are_value_errors():
     with pytest.raises(ValueError, match="between 0 and 1"):
         conserved.conserved_weights(np.ones((2, 3)), np.zeros(2, int), threshold=30.0)
+
+
+def test_thresholds_can_be_values_and_false_discovery_rates():
+    weights = np.stack([[5.0, 0.1, 2.0], [5.5, 0.3, 2.0]])
+    labels = np.zeros(2, int)
+    by_value = conserved.conserved_weights(weights, labels, threshold=0.06, by="value")
+    assert by_value.mask.tolist() == [[True, False, True]]
+    # Benjamini & Hochberg by hand: 0.01 * 3 / 1, 0.04 * 3 / 2, 0.5.
+    found = [
+        conserved.conserved_weights(
+            weights,
+            labels,
+            criterion="significance",
+            by="value",
+            threshold=rate,
+            p_values=np.array([[0.04, 0.5, 0.01]]),
+        ).mask.tolist()
+        for rate in (0.05, 0.07)
+    ]
+    assert found == [[[False, False, True]], [[True, False, True]]]
+    with pytest.raises(ValueError, match="needs p_values"):
+        conserved.conserved_weights(weights, labels, criterion="significance")
+
+
+def test_inputs_that_mean_the_same_to_all_members_are_significant_and_only_those():
+    group = models.symmetry((8, 3, 1), "tanh")
+    rng = np.random.default_rng(0)
+    incoming = group.layers[0].incoming
+    members = rng.normal(size=(20, group.dim))
+    null = conserved.input_significance(rng, group, symmetry.align(group, members[0], members)[0])
+    assert np.all(null[~np.isin(np.arange(group.dim), incoming)] == 1)
+    # Alignment makes unrelated networks alike; that is in the null.
+    assert 0.3 < null[incoming].mean() < 0.7
+    members[:, incoming[:, :2]] = np.array([[4.0, -3.0], [-4.0, 3.0], [3.0, 4.0]])
+    p_values = conserved.input_significance(rng, group, symmetry.align(group, members[0], members)[0])
+    assert p_values[incoming[:, :2]].max() < 0.01
+    assert np.mean(p_values[incoming[:, 2:]] < 0.05) < 0.2
+
+
+def test_a_tight_group_is_significant_among_all_minima_and_the_whole_is_not():
+    rng = np.random.default_rng(1)
+    positions = rng.normal(size=(30, GROUP.dim))
+    positions[:8] = positions[0] + 0.01 * rng.normal(size=(8, GROUP.dim))
+    energies = np.arange(30.0)
+    tight = conserved.label_significance(rng, GROUP, positions, energies, np.arange(8), num_draws=50)
+    assert np.median(tight) < 0.05
+    whole = conserved.label_significance(rng, GROUP, positions, energies, np.arange(30), num_draws=20)
+    np.testing.assert_array_equal(whole, 1)
+
+
+def test_masks_of_superbasins_follow_the_tree():
+    rng = np.random.default_rng(2)
+    # Two funnels of three minima; within the first, weight 0 is the same in all, within the second weight 1.
+    positions = rng.normal(size=(6, 4))
+    positions[:3, 0], positions[3:, 1] = 2.0, -3.0
+    energies = np.array([0.0, 0.1, 0.2, 0.05, 0.15, 0.25])
+    tree = disconnectivity.merge_tree(
+        energies, np.array([0.5, 0.6, 0.5, 0.6, 2.0]), np.array([[0, 1], [1, 2], [3, 4], [4, 5], [0, 3]])
+    )
+    nodes = conserved.by_level(Symmetry((), 4), tree, positions, energies, threshold=0.25, num_levels=20)
+    assert nodes[0].members.tolist() == [0, 1, 2, 3, 4, 5]
+    assert nodes[0].parent == -1
+    three = {tuple(node.members): node for node in nodes if len(node.members) == 3}
+    assert three[0, 1, 2].mask.tolist() == [True, False, False, False]
+    assert three[3, 4, 5].mask.tolist() == [False, True, False, False]
+    assert all(nodes[node.parent].members.size > node.members.size for node in nodes[1:])
+    assert all(0.6 <= node.level < 2 for node in three.values())
+    assert three[0, 1, 2].overlap == conserved.jaccard(three[0, 1, 2].mask, nodes[0].mask)
+    assert [len(node.members) for node in conserved.funnel(nodes, 3)] == [6, 3, 2]
 
 
 def test_scores_of_inputs_add_up_the_magnitudes_of_their_conserved_weights():

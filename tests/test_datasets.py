@@ -1,8 +1,11 @@
 import gzip
+from urllib.error import URLError
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.datasets
+from sklearn.utils import Bunch
 
 from jaxscape import datasets
 from jaxscape.datasets import DataError, Table, load, prepare
@@ -107,6 +110,70 @@ def test_examples_are_there_and_the_checkerboard_is_one():
     assert not load("checkerboard", seed=4).x.equals(board.x)
 
 
+def test_three_classes_are_numbered_in_order_and_split_in_equal_shares():
+    y = pd.Series(np.repeat(["sick", "healthy", "cured"], [30, 18, 12]))
+    data = prepare(table()._replace(y=y), seed=1)
+    assert (data.task, data.classes) == ("multiclass", ("cured", "healthy", "sick"))
+    assert np.bincount(data.y_train.astype(int)).tolist() == [8, 13, 21]
+    assert np.bincount(data.y_test.astype(int)).tolist() == [4, 5, 9]
+    notes = "\n".join(data.notes)
+    assert "3 classes of y: cured, healthy, sick" in notes
+    assert "only 4 held-out rows have y = cured" in notes
+    # The labels belong to the rows: a column that says the class says the same as they do.
+    told = prepare(table(c=y.map({"cured": 0, "healthy": 1, "sick": 2}))._replace(y=y))
+    for x, labels in ((told.x_train, told.y_train), (told.x_test, told.y_test)):
+        np.testing.assert_array_equal(np.unique(x[:, 2], return_inverse=True)[1], labels)
+
+
+def test_few_whole_numbers_are_classes_unless_a_quantity_is_asked_for():
+    y = pd.Series(np.where(np.arange(ROWS) < 2, np.nan, np.arange(ROWS) % 3 * 10 + 5))
+    data = prepare(table()._replace(y=y))
+    assert (data.task, data.classes) == ("multiclass", ("5", "15", "25"))
+    assert any("taken as classes" in note and "--task regression" in note for note in data.notes)
+    asked = prepare(table()._replace(y=y), task="multiclass")
+    assert asked.classes == data.classes
+    assert not any("taken as classes" in note for note in asked.notes)
+    assert prepare(table()._replace(y=y), task="regression").classes == ()
+    assert prepare(table()).classes == ("0", "1")
+
+
+def test_examples_of_scikit_learn_are_what_they_say():
+    iris = prepare(load("iris"))
+    assert (iris.task, iris.target) == ("multiclass", "species")
+    assert iris.classes == ("setosa", "versicolor", "virginica")
+    assert np.bincount(iris.y_test.astype(int)).tolist() == [15, 15, 15]
+    # The shortest petals are those of setosa.
+    petal = iris.x_train[:, iris.inputs.index("petal length (cm)")]
+    assert petal[iris.y_train == 0].max() < petal[iris.y_train > 0].min()
+    digits = prepare(load("digits"))
+    assert digits.classes == tuple("0123456789")
+    assert "pixel_0_0" not in digits.features  # always blank
+    assert digits.x_train.shape == (1257, len(digits.inputs))
+    assert prepare(load("wine")).classes == ("class_0", "class_1", "class_2")
+    diabetes = prepare(load("diabetes"))
+    assert (diabetes.task, diabetes.classes, diabetes.x_train.shape) == ("regression", (), (309, 10))
+
+
+def test_the_card_payments_are_the_whole_data_or_an_error(monkeypatch):
+    def fetched(num_rows, num_frauds):
+        label = pd.Series(np.where(np.arange(num_rows) < num_frauds, "'1'", "'0'"), dtype="category", name="Class")
+        return lambda **_: Bunch(data=pd.DataFrame({"V1": np.arange(num_rows)}), target=label)
+
+    def offline(**_):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", offline)
+    with pytest.raises(DataError, match=r"openml.*not known.*kaggle.*explain creditcard\.csv") as error:
+        load("creditcard")
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetched(100, 3))
+    with pytest.raises(DataError, match=r"100 rows with 3 frauds, not 284,807 with 492.*explain creditcard\.csv"):
+        load("creditcard")
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetched(284_807, 492))
+    data = prepare(load("creditcard"))
+    assert (data.task, data.classes, int(data.y_train.sum() + data.y_test.sum())) == ("binary", ("0", "1"), 492)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -133,8 +200,11 @@ def test_bad_files_get_one_clear_line(tmp_path, text, message):
     ("columns", "y", "task", "message"),
     [
         ({}, np.zeros(ROWS), "auto", "one value only"),
-        ({}, np.arange(ROWS) % 3, "auto", "3 classes.*--task regression"),
-        ({}, np.tile(["u", "v", "w"], ROWS // 3), "auto", "3 classes"),
+        ({}, np.arange(ROWS) % 3, "binary", "3 classes.*--task multiclass"),
+        ({}, np.arange(ROWS) % 2, "multiclass", "2 classes.*--task binary"),
+        ({}, [f"name {i % 30}" for i in range(ROWS)], "auto", "30 classes, more than 20"),
+        ({}, np.arange(ROWS), "multiclass", "60 classes, more than 20.*--task regression"),
+        ({}, np.repeat(["u", "v", "w"], [30, 27, 3]), "auto", "only 3 rows of 'w'"),
         ({}, np.tile(["u", "v"], ROWS // 2), "regression", "text where numbers were expected: 'u'"),
         ({}, np.where(np.arange(ROWS) == 3, np.inf, np.arange(ROWS) + 0.5), "auto", "infinite"),
         ({}, np.arange(ROWS) < 2, "binary", "only 2 rows"),

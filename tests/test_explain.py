@@ -40,19 +40,24 @@ def report(csv, tmp_path_factory):
 def test_the_summary_has_everything_and_the_informative_column_first(report):
     summary = json.loads((report / "summary.json").read_text())
     assert {*summary} >= {
-        "schema_version", "data", "model", "landscape", "performance", "conserved", "validation", "features", "seconds",
-        "seed", "versions",
+        "schema_version", "data", "model", "landscape", "performance", "ranking", "conserved", "validation", "features",
+        "seconds", "seed", "versions",
     }  # fmt: skip
     notes = summary["data"].pop("notes")
     assert any("bought = yes" in note for note in notes)
+    assert summary["data"].pop("classes") == ["no", "yes"]
     assert summary["data"] == {"name": "shop.csv", "rows": 80, "features": 4, "target": "bought", "task": "binary"}
-    assert summary["model"] == {"hidden": 2, "activation": "tanh", "l2": 0.001, "num_weights": 17}
+    assert summary["model"].pop("loss") == "likelihood"
+    assert summary["model"] == {"hidden": [2], "activation": "tanh", "l2": 0.001, "num_weights": 17}
     assert summary["landscape"]["num_minima"] >= 1
     assert summary["performance"]["auc_test"] > 0.8
     assert 0 < summary["validation"]["p_value"] <= 1
     assert summary["validation"]["num_draws"] == 500
     assert summary["features"][0]["name"] == "<script>alert(1)</script>"
-    assert sum(feature["score"] for feature in summary["features"]) == pytest.approx(1)
+    # The noise columns and the true one: what is certain is the true one alone.
+    assert [feature["q_value"] <= 0.05 for feature in summary["features"]] == [True, False, False, False]
+    assert summary["ranking"]["num_certain"] == 1
+    assert sum(feature["conserved_share"] for feature in summary["features"]) == pytest.approx(1)
     table = pd.read_csv(report / "features.csv")
     assert table["name"].tolist() == [feature["name"] for feature in summary["features"]]
     assert table["rank"].is_monotonic_increasing
@@ -62,17 +67,19 @@ def test_the_page_stands_alone_and_escapes_what_comes_from_the_data(report):
     page = (report / "index.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert not {"http://", 'src="figures'} & set(page.split())
     names = {path.name for path in (report / "figures").iterdir()}
-    assert names == {"features.png", "permutation_test.png", "disconnectivity.png", "conserved_map.png"}
+    assert names == {
+        "features.png", "permutation_test.png", "disconnectivity.png", "conserved_map.png", "conserved_levels.png",
+    }  # fmt: skip
 
 
 def test_the_landscape_can_be_read_back(report):
     landscape = database.load(report / "landscape.npz")
     summary = json.loads((report / "summary.json").read_text())
     assert len(landscape.minima.energies) == summary["landscape"]["num_minima"]
-    assert landscape.meta["settings"]["hidden"] == 2
+    assert landscape.meta["settings"]["hidden"] == [2]
 
 
 def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
@@ -97,10 +104,12 @@ def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
     [
         (["nowhere.csv"], "no such file"),
         (["{csv}", "--target", "bough"], "closest is 'bought'"),
-        (["{csv}", "--target", "kind"], "3 classes"),
+        (["{csv}", "--target", "kind", "--task", "binary"], "3 classes"),
+        (["{csv}", "--target", "kind", "--loss", "auc"], "needs a target with two classes"),
+        (["{csv}", "--target", "plain", "--loss", "balanced"], "the target is a quantity"),
         (["{csv}", "--task", "regression"], "text where numbers"),
         (["{csv}", "--l2", "0"], "l2 must be positive"),
-        (["{csv}", "--hidden", "0"], "hidden must be at least 1"),
+        (["{csv}", "--hidden", "2", "0"], "hidden must be at least 1"),
         (["{csv}", "--rounds", "0"], "rounds must be at least 1"),
         (["{csv}", "--seed", "-1"], "seed must be between"),
         (["{csv}", "--out", "{csv}"], "is a file"),

@@ -49,6 +49,84 @@ def test_shuffles_and_random_masks_are_uniform():
     np.testing.assert_allclose(drawn.mean(axis=0), [1 / 3, 1 / 3, 1 / 3, 0, 0.5, 0.5], atol=0.03)
 
 
+def test_macro_auc_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, scores = np.append(rng.integers(0, 3, 40), [0, 1, 2]), rng.dirichlet(np.ones(3), 43)
+    expected = sklearn.metrics.roc_auc_score(labels, scores, multi_class="ovr", average="macro")
+    found = validation.macro_auc(jnp.asarray(labels.astype(float)), jnp.asarray(scores))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_resampling_draws_evenly_from_the_stratum():
+    x, strata = jnp.arange(6.0), jnp.array([0, 1, 0, -1, 0, 1])
+    mask = jnp.array([True, False, False, False, False, True])
+    keys = jax.random.split(jax.random.key(0), 3000)
+    drawn = np.asarray(jax.vmap(lambda key: validation.resample(key, x, mask, strata))(keys))
+    np.testing.assert_array_equal(drawn[:, 1:5], np.tile([1.0, 2, 3, 4], (3000, 1)))
+    for column, sources in ((0, [0, 2, 4]), (5, [1, 5])):
+        values, counts = np.unique(drawn[:, column], return_counts=True)
+        assert values.tolist() == sources
+        assert counts.min() > 0.9 * 3000 / len(sources)
+
+
+def test_matched_sets_are_as_large_as_the_chosen_one():
+    rng = np.random.default_rng(0)
+    x, strata = jnp.asarray(rng.normal(size=40)), jnp.asarray(np.arange(40) % 2 - 1)
+    bins = np.asarray(validation.magnitude_strata(x, strata, size=4))
+    assert np.all(bins[strata == -1] == -1)
+    ordered = bins[np.argsort(-np.abs(x))]
+    ordered = ordered[ordered >= 0]
+    assert np.all(np.diff(ordered) >= 0)
+    assert np.unique(ordered, return_counts=True)[1].tolist() == [4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("intervention", ["resample", "zero", "replace"])
+def test_every_intervention_finds_the_weights_that_matter(intervention):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=24)).at[:3].set(jnp.array([30.0, 0.0, -30.0]))
+    mask = jnp.arange(24) < 3
+    replacement = jnp.zeros(24) if intervention == "replace" else None
+    test = validation.permutation_test(
+        jax.random.key(1), planted_score, jnp.stack([x, x]), mask,
+        intervention=intervention, replacement=replacement, num_draws=200, num_shuffles=40,
+    )  # fmt: skip
+    assert test.p_value < 0.05
+    found = validation.effect(test)
+    assert 0 < found.low < found.size < found.high
+    if intervention != "resample":
+        np.testing.assert_allclose(test.conserved, 0, atol=1e-12)
+
+
+def test_what_is_only_large_is_no_more_than_others_as_large():
+    # The score looks at the 8 largest weights alike, the set holds 4 of them: special among all, not among the large.
+    x = jnp.concatenate([10 + jnp.arange(8.0), jnp.linspace(0, 1, 32)])
+    signs = jnp.where(jnp.arange(40) % 2 == 0, 1.0, -1.0)
+
+    def score(weights):
+        return jnp.sum(jnp.abs(weights[:8])) + 0 * jnp.sum(weights * signs)
+
+    mask, strata = jnp.isin(jnp.arange(40), jnp.array([0, 3, 5, 6])), jnp.zeros(40, int)
+    plain, matched = (
+        validation.permutation_test(
+            jax.random.key(0), score, x, mask, strata=strata, control=control, intervention="zero", num_shuffles=1
+        )
+        for control in (strata, validation.magnitude_strata(x, strata, size=8))
+    )
+    assert plain.p_value < 0.05 < matched.p_value
+
+
+@pytest.mark.parametrize(("intervention", "replacement"), [("replace", None), ("zero", jnp.zeros(3))])
+def test_an_impossible_intervention_is_a_value_error(intervention, replacement):
+    with pytest.raises(ValueError, match="intervention"):
+        validation.permutation_test(
+            jax.random.key(0),
+            jnp.sum,
+            jnp.ones(3),
+            jnp.ones(3, bool),
+            intervention=intervention,
+            replacement=replacement,
+        )
+
+
 def planted_score(x):
     """Only the first three weights matter, and only their order."""
     return jnp.sum(x[:3] * jnp.array([1.0, 0.0, -1.0]))

@@ -1,26 +1,52 @@
-"""Does a model depend on some of its weights? Shuffle them among themselves, and as many random ones to compare."""
+"""Does a model depend on some of its weights? Disturb them, and as many others to compare."""
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+Intervention = Literal["shuffle", "resample", "zero", "replace"]
+
 
 class PermutationTest(NamedTuple):
-    """Scores of a model before and after shuffling some of its weights.
+    """Scores of a model before and after disturbing some of its weights.
 
-    `baseline ()`: untouched; `conserved (S,)`: after each of S shuffles of the chosen set; `random (R,)`: for each of R
-    random sets of the same size in each stratum, the mean score after S shuffles; `p_value ()`: how often a random set
-    does at least as much damage as the chosen one, the chosen one counted in.
+    `baseline ()`: untouched; `conserved (S,)`: after each of S disturbances of the chosen set; `random (R,)`: for each
+    of R random sets of the same size in each stratum, the mean score after S disturbances; `p_value ()`: how often a
+    random set does at least as much damage as the chosen one, the chosen one counted in.
     """
 
     baseline: Float[Array, ""]
     conserved: Float[Array, " S"]
     random: Float[Array, " R"]
     p_value: Float[Array, ""]
+
+
+class Effect(NamedTuple):
+    """How much more the chosen set hurts than random ones: `size`: the difference of the mean scores, with the interval
+    `low` to `high` that holds 95 % of the random sets; `standardised`: in standard deviations of the random sets."""
+
+    size: float
+    low: float
+    high: float
+    standardised: float
+
+
+def effect(test: PermutationTest) -> Effect:
+    """Say how large the effect of a permutation test is; positive where the chosen set matters more than random ones.
+
+    >>> test = PermutationTest(jnp.asarray(1.0), jnp.full(3, 0.5), jnp.array([0.8, 0.9, 1.0]), jnp.asarray(0.25))
+    >>> round(effect(test).size, 6)
+    0.4
+    """
+    differences = test.random - test.conserved.mean()
+    low, high = jnp.quantile(differences, jnp.array([0.025, 0.975], differences.dtype))
+    spread = float(differences.std())
+    size = float(differences.mean())
+    return Effect(size, float(low), float(high), size / spread if spread > 0 else float("nan"))
 
 
 def auc(labels: Float[Array, " N"], scores: Float[Array, " N"]) -> Float[Array, ""]:
@@ -34,6 +60,15 @@ def auc(labels: Float[Array, " N"], scores: Float[Array, " N"]) -> Float[Array, 
     mean_rank = (low + high + 1).astype(labels.dtype) / 2
     positive, negative = labels.sum(), (1 - labels).sum()
     return (jnp.vdot(labels, mean_rank) - positive * (positive + 1) / 2) / (positive * negative)
+
+
+def macro_auc(labels: Float[Array, " N"], scores: Float[Array, "N K"]) -> Float[Array, ""]:
+    """Return the mean over K classes of the AUC of each against the rest; labels are 0 to K - 1 as floats.
+
+    The scores of a row are to be comparable between rows, such as probabilities.
+    """
+    classes = jnp.arange(scores.shape[1], dtype=labels.dtype)
+    return jax.vmap(lambda k, column: auc((labels == k).astype(labels.dtype), column))(classes, scores.T).mean()
 
 
 def r2(targets: Float[Array, " N"], predictions: Float[Array, " N"]) -> Float[Array, ""]:
@@ -60,66 +95,114 @@ def random_mask(key: PRNGKeyArray, mask: Bool[Array, " P"], strata: Int[Array, "
     return jnp.zeros_like(mask).at[order].set((rank < wanted) & (ordered >= 0))
 
 
+def magnitude_strata(x: Float[Array, " P"], strata: Int[Array, " P"], *, size: int = 5) -> Int[Array, " P"]:
+    """Divide each stratum into bins of `size` weights of similar magnitude, for random sets matched in magnitude.
+
+    Weights of stratum -1 stay there. A bin whose weights are all in the chosen set leaves no choice: where the chosen
+    weights are simply the largest, the matched sets are the same as the chosen one, and the test finds nothing.
+    """
+    order = jnp.lexsort((-jnp.abs(x), strata))
+    ordered = strata[order]
+    rank = jnp.arange(x.size) - jnp.searchsorted(ordered, ordered).astype(int)
+    bins = ordered * x.size + rank // size
+    return jnp.zeros(x.shape, bins.dtype).at[order].set(jnp.where(ordered < 0, -1, bins))
+
+
+def resample(
+    key: PRNGKeyArray, x: Float[Array, " P"], mask: Bool[Array, " P"], strata: Int[Array, " P"]
+) -> Float[Array, " P"]:
+    """Replace each masked entry of `x` by one drawn, with replacement, from all entries of its stratum."""
+    order = jnp.argsort(strata)
+    first, last = (jnp.searchsorted(strata[order], strata, side=side) for side in ("left", "right"))
+    place = jax.random.uniform(key, x.shape, x.dtype) * (last - first).astype(x.dtype)
+    drawn = first + jnp.floor(place).astype(first.dtype)
+    return jnp.where(mask, x[order[jnp.minimum(drawn, last - 1)]], x)
+
+
 def permutation_test(
     key: PRNGKeyArray,
     score: Callable[[Float[Array, " P"]], Float[Array, ""]],
-    x: Float[Array, " P"],
+    x: Float[Array, "*m P"],
     mask: Bool[Array, " P"],
     *,
     strata: Int[Array, " P"] | None = None,
+    control: Int[Array, " P"] | None = None,
+    intervention: Intervention = "shuffle",
+    replacement: Float[Array, " P"] | None = None,
     num_draws: int = 500,
     num_shuffles: int = 100,
 ) -> PermutationTest:
-    """Test whether shuffling the masked weights hurts a model more than shuffling as many random ones.
+    """Test whether disturbing the masked weights hurts a model more than disturbing as many random ones.
 
-    Both the chosen set and each random one are judged by the mean score over equally many shuffles: under the null
+    Both the chosen set and each random one are judged by the mean score over equally many disturbances: under the null
     hypothesis that the chosen set is a random one, its rank among them is uniform.
 
     Args:
         key: a JAX random key.
         score: a pure JAX function of the weights, higher is better; on held-out data.
-        x: the weights of the model.
+        x: the weights of the model, or of several, one per row, aligned: the disturbances then take them in turn.
         mask: the chosen weights.
         strata: the layer of each weight; shuffles and random sets stay within layers. Weights marked -1 take no part.
             One stratum by default.
+        control: random sets have as many weights as the mask in each stratum of this kind, `strata` by default;
+            `magnitude_strata` compares with weights that are as large.
+        intervention: "shuffle" the set among itself (that of the paper), "resample" it from the weights of its
+            stratum, set it to "zero", or "replace" it.
+        replacement: the weights that "replace" puts in, such as the mean of a group.
         num_draws: random sets.
-        num_shuffles: shuffles of each set.
+        num_shuffles: disturbances of each set.
 
     Returns:
-        The scores and the p-value.
+        The scores and the p-value; see `effect` for how large the effect is.
 
     Raises:
-        ValueError: if no weight is chosen, or one of stratum -1 is, or a score is not finite.
+        ValueError: if no weight is chosen, or one of stratum -1 is, a score is not finite, or the intervention is
+            unknown or lacks its replacement.
     """
-    mask = jnp.asarray(mask)
-    strata = jnp.zeros(x.shape, int) if strata is None else jnp.asarray(strata)
+    if intervention not in get_args(Intervention):
+        raise ValueError(f"intervention must be one of {', '.join(get_args(Intervention))}, got {intervention!r}")
+    if (replacement is None) == (intervention == "replace"):
+        raise ValueError("the intervention 'replace' needs a replacement, the others take none")
+    mask, models = jnp.asarray(mask), jnp.atleast_2d(x)
+    strata = jnp.zeros(mask.shape, int) if strata is None else jnp.asarray(strata)
     if not bool(jnp.any(mask)) or bool(jnp.any(mask & (strata < 0))):
         raise ValueError("mask must choose at least one weight, and none of stratum -1")
-    test = _run(key, x, mask, strata, score, num_draws, num_shuffles)
+    constant = jnp.zeros(mask.shape, models.dtype) if replacement is None else replacement
+    control = strata if control is None else jnp.asarray(control)
+    test = _run(key, models, mask, strata, control, constant, score, intervention, num_draws, num_shuffles)
     if not all(bool(jnp.all(jnp.isfinite(scores))) for scores in (test.baseline, test.conserved, test.random)):
         raise ValueError("the score is not finite: an AUC needs rows of both classes")
     return test
 
 
-@functools.partial(jax.jit, static_argnames=("score", "num_draws", "num_shuffles"))
+@functools.partial(jax.jit, static_argnames=("score", "intervention", "num_draws", "num_shuffles"))
 def _run(
     key: PRNGKeyArray,
-    x: Array,
+    models: Array,
     mask: Array,
     strata: Array,
+    control: Array,
+    constant: Array,
     score: Callable[[Array], Array],
+    intervention: Intervention,
     num_draws: int,
     num_shuffles: int,
 ) -> PermutationTest:
-    def shuffled(key: PRNGKeyArray, chosen: Array) -> Array:
-        return jax.vmap(lambda key: score(shuffle(key, x, chosen, strata)))(jax.random.split(key, num_shuffles))
+    disturb = {"shuffle": shuffle, "resample": resample}.get(
+        intervention, lambda key, x, chosen, strata: jnp.where(chosen, constant, x)
+    )
+    turns = models[jnp.arange(num_shuffles) % len(models)]
+
+    def disturbed(key: PRNGKeyArray, chosen: Array) -> Array:
+        keys = jax.random.split(key, num_shuffles)
+        return jax.vmap(lambda key, x: score(disturb(key, x, chosen, strata)))(keys, turns)
 
     def one_draw(key: PRNGKeyArray) -> Array:
         mask_key, shuffle_key = jax.random.split(key)
-        return shuffled(shuffle_key, random_mask(mask_key, mask, strata)).mean()
+        return disturbed(shuffle_key, random_mask(mask_key, mask, control)).mean()
 
     conserved_key, random_key = jax.random.split(key)
-    conserved = shuffled(conserved_key, mask)
+    conserved = disturbed(conserved_key, mask)
     random = jax.lax.map(one_draw, jax.random.split(random_key, num_draws))
     p_value = (1 + jnp.sum(random <= conserved.mean())) / (1 + num_draws)
-    return PermutationTest(score(x), conserved, random, p_value)
+    return PermutationTest(jax.vmap(score)(models).mean(), conserved, random, p_value)

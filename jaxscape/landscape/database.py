@@ -144,6 +144,29 @@ def identify(
     return rows[same_as[len(close) :]]
 
 
+class _Room(np.ndarray):
+    """Rows with room for more behind them; the first `used` belong to some array and are never written again."""
+
+    used: int
+
+
+def _append(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Concatenate; without copying `old` if no array that shares its memory is longer and there is room left."""
+    size, room = len(old) + len(new), old.base
+    form = (old.shape[1:], old.strides, old.dtype)
+    if not (
+        isinstance(room, _Room)
+        and (room.shape[1:], room.strides, room.dtype) == form
+        and room.used == len(old)
+        and size <= len(room)
+    ):
+        room = _Room((size + size // 8, *old.shape[1:]), np.result_type(old, new))
+        room[: len(old)] = old
+    room[len(old) : size] = new
+    room.used = size
+    return np.ndarray((size, *old.shape[1:]), room.dtype, buffer=room)
+
+
 def _insert(
     symmetry: Symmetry, known: Any, new: Any, energy_tol: float, distance_tol: float
 ) -> tuple[Any, Int[np.ndarray, " n"]]:
@@ -152,7 +175,7 @@ def _insert(
     same_as = identify(symmetry, known, new, energy_tol=energy_tol, distance_tol=distance_tol)
     is_first = same_as == np.arange(num_known, num_known + len(new.energies))
     ids = np.concatenate([np.arange(num_known), num_known + np.cumsum(is_first) - 1])[same_as]
-    inserted = type(known)(*(np.concatenate([old, rows[is_first]]) for old, rows in zip(known, new, strict=True)))
+    inserted = type(known)(*(_append(old, rows[is_first]) for old, rows in zip(known, new, strict=True)))
     visits = np.concatenate([known.visits, np.zeros(int(is_first.sum()), int)])
     np.add.at(visits, ids, new.visits)
     return inserted._replace(visits=visits), ids
