@@ -11,6 +11,7 @@ from jaxscape.analysis.validation import PermutationTest
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_COLOURS = ("#d1495b", "#00798c", "#edae49", "#6a4c93", "#66a182", "#2e4057")
 _GROUP, _REST, _SURE = "#d1495b", "#8a94a6", "#30638e"
 
 
@@ -27,6 +28,7 @@ def disconnectivity_graph(
     energy: Float[np.ndarray, " M"],
     *,
     group: Int[np.ndarray, " m"] | None = None,
+    labels: Int[np.ndarray, " M"] | None = None,
     level: float | None = None,
     num_levels: int = 25,
     ax: "Axes | None" = None,
@@ -37,6 +39,7 @@ def disconnectivity_graph(
         tree: from `disconnectivity.merge_tree`.
         energy: energies of the minima.
         group: minima to colour; a branch has the colour if all minima below it do.
+        labels: instead of one group, a number for each minimum, -1 for none: each number has a colour of its own.
         level: an energy to mark with a line.
         num_levels: evenly spaced energies at which branches are drawn to meet.
         ax: where to draw.
@@ -45,8 +48,11 @@ def disconnectivity_graph(
 
     ax = _axes(ax)
     drawing = layout(tree, energy, num_levels=num_levels)
-    inside = np.isin(drawing.order, [] if group is None else group)
-    colours = [_GROUP if inside[first:last].all() else _REST for first, last in drawing.span]
+    if labels is None:
+        labels = np.where(np.isin(np.arange(len(energy)), [] if group is None else group), 0, -1)
+    below = [labels[drawing.order[first:last]] for first, last in drawing.span]
+    same = [int(each[0]) if np.all(each == each[0]) else -1 for each in below]
+    colours = [_COLOURS[label % len(_COLOURS)] if label >= 0 else _REST for label in same]
     ax.add_collection(LineCollection(list(drawing.segments), colors=colours, linewidths=1.3))
     if level is not None:
         ax.axhline(level, color="black", linewidth=0.6, linestyle=":")

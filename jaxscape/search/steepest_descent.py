@@ -33,9 +33,9 @@ class PathConfig:
     per step.
     """
 
-    accuracy: Float[Array, ""] | float = 0.05
-    max_step: Float[Array, ""] | float = 0.3
-    max_steps: Int[Array, ""] | int = 2000
+    accuracy: Float[Array, ""] | float = 0.02
+    max_step: Float[Array, ""] | float = 0.1
+    max_steps: Int[Array, ""] | int = 4000
     num_lanczos: int = field(default=10, metadata={"static": True})
 
 
