@@ -19,9 +19,9 @@ from jaxscape.landscape import certify as certify
 from jaxscape.landscape import coverage as coverage
 from jaxscape.landscape import database as database
 from jaxscape.landscape import exchange as exchange
+from jaxscape.landscape.config import ExploreConfig as ExploreConfig
 from jaxscape.landscape.database import Landscape as Landscape
 from jaxscape.landscape.explore import Budget as Budget
-from jaxscape.landscape.explore import ExploreConfig as ExploreConfig
 from jaxscape.landscape.explore import explore as explore
 from jaxscape.objective import Objective as Objective
 from jaxscape.objective import from_loss as from_loss

@@ -22,8 +22,9 @@ from jaxscape.analysis.disconnectivity import MergeTree
 from jaxscape.analysis.validation import PermutationTest
 from jaxscape.datasets import DataError, Dataset
 from jaxscape.landscape import database, explore
+from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
-from jaxscape.landscape.explore import Budget, Exploration, ExploreConfig
+from jaxscape.landscape.explore import Budget, Exploration
 from jaxscape.objective import Objective, from_loss, ravel
 from jaxscape.symmetry import Symmetry
 

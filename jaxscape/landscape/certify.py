@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxscape.landscape import database
+from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape, Minima, Points, TransitionStates
 from jaxscape.objective import Objective, value
 from jaxscape.search import eigenvector_following as following
@@ -18,9 +19,6 @@ from jaxscape.search.eigenvector_following import TransitionState
 from jaxscape.search.points import StationaryPoint, Status
 from jaxscape.search.quench import quench
 from jaxscape.symmetry import Symmetry, point_group_order
-
-if TYPE_CHECKING:
-    from jaxscape.landscape.explore import ExploreConfig
 
 # Curvature below this fraction of the largest counts as zero, neither up nor down.
 _ZERO_CURVATURE = 1e-10
@@ -72,7 +70,7 @@ def _negative(eigenvalues: Float[np.ndarray, "n P"]) -> Bool[np.ndarray, "n P"]:
     return eigenvalues < -_ZERO_CURVATURE * np.abs(eigenvalues).max(axis=1, keepdims=True)
 
 
-def polish(objective: Objective, positions: np.ndarray, index: int, config: "ExploreConfig") -> Any:
+def polish(objective: Objective, positions: np.ndarray, index: int, config: ExploreConfig) -> Any:
     """Return `newton.Polished` points in NumPy; one that is flat or of another index has a status that says so."""
     if objective.dim <= _MAX_DENSE:
         # A small dense Hessian does not fill the machine, a large one fills the memory.
@@ -93,7 +91,7 @@ def polish(objective: Objective, positions: np.ndarray, index: int, config: "Exp
     return polished
 
 
-def settle(objective: Objective, positions: np.ndarray, config: "ExploreConfig") -> Any:
+def settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -> Any:
     """Polish the ends of descents to certified minima; where one is a saddle, step off along it and descend again.
 
     A descent from a symmetric point stays in its symmetric subspace and can end on a saddle. The two ways off it mostly
@@ -123,7 +121,7 @@ def certified(
     symmetry: Symmetry,
     minima: Float[np.ndarray, "M P"],
     saddles: Float[np.ndarray, "T P"],
-    config: "ExploreConfig",
+    config: ExploreConfig,
 ) -> Landscape:
     """Make a database of points found elsewhere: polish, certify and tell them apart, descend from the saddles.
 
@@ -174,7 +172,7 @@ def _visit(symmetry: Symmetry, known: Any, points: StationaryPoint) -> tuple[Any
 
 
 def insert_ends(
-    objective: Objective, landscape: Landscape, points: StationaryPoint, config: "ExploreConfig"
+    objective: Objective, landscape: Landscape, points: StationaryPoint, config: ExploreConfig
 ) -> tuple[Landscape, Int[np.ndarray, " n"]]:
     """Insert converged ends of descents; return the id of each, -1 where it turned out to be no minimum.
 
@@ -204,7 +202,7 @@ def insert_ends(
     return landscape, ids[same_as]
 
 
-def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, config: "ExploreConfig") -> Landscape:
+def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, config: ExploreConfig) -> Landscape:
     """Insert certified saddles; descend only from those that are new. A known one is a visit to its minima too."""
     size, symmetry = len(landscape.transition_states.energies), landscape.symmetry
     states, same_as = _visit(symmetry, landscape.transition_states, polished.point)

@@ -8,7 +8,6 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -17,42 +16,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxscape.landscape import certify, coverage, database
+from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import choose_pairs
 from jaxscape.landscape.database import Landscape
 from jaxscape.objective import Objective
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
-from jaxscape.search.basin_hopping import HoppingConfig, HoppingState
-from jaxscape.search.eigenvector_following import FollowingConfig, PushOffConfig
-from jaxscape.search.elastic_band import BandConfig
+from jaxscape.search.basin_hopping import HoppingState
 from jaxscape.search.points import Status
 from jaxscape.symmetry import Symmetry, copies, kill_units, random_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
 _MAXIMA_PER_BAND = 2
 _NEAR_SYMMETRY = 0.05  # largest displacement of each weight from a point with dead units
-
-
-@dataclass(frozen=True)
-class ExploreConfig:
-    """Settings of an exploration.
-
-    `num_minima`: hopping stops at this many; `coverage`: the landscape counts as explored once another search finds
-    something new with a chance below `1 - coverage` (95 % confidence) and nothing unseen is estimated;
-    `hopping_steps`: gradients per walker and round; `num_searches`: transition-state searches per round; `num_lanes`:
-    searches in work at once, few for the cache of a CPU, hundreds for a GPU, the same result with any; then the
-    settings of the searches.
-    """
-
-    num_minima: int = 1000
-    coverage: float = 0.99
-    hopping_steps: int = 1000
-    num_searches: int = 32
-    num_lanes: int = 8
-    hopping: HoppingConfig = field(default_factory=HoppingConfig)
-    band: BandConfig = field(default_factory=BandConfig)
-    following: FollowingConfig = field(default_factory=FollowingConfig)
-    push_off: PushOffConfig = field(default_factory=PushOffConfig)
 
 
 class Budget(NamedTuple):
