@@ -9,7 +9,8 @@ in the frame of the reference's lowest minimum, and Spearman's correlation of tw
 over the minima and by share of the conserved weights. The reference is the answer of `explain` with seed 0, conserved
 weights of its superbasin and importance over the 100 lowest minima, unless said otherwise:
 
-    a   some of the 100 lowest minima, drawn at random; against all of them, also for conserved weights
+    a   some of the 100 lowest minima, drawn at random; against all of them, also for conserved weights; in the table
+        also all of them, aligned to another than the lowest
     b   the superbasins around the lowest minimum; against the largest of them; bands: minima of that one, drawn at
         random, as many as the superbasin has, which says what is due to the cut and what to the number alone
     c   another fraction called conserved, in the landscape of each seed against 30 % there; masks of the same spread
@@ -50,7 +51,7 @@ CHANGES = {
     "e": "L2",
     "f": "hidden units",
 }
-RANDOM = "b, as many at random"
+REALIGNED, RANDOM = "a, aligned to another minimum", "b, as many at random"
 MEASURES = {
     "jaccard": "conserved mask, Jaccard index",
     "importance": "columns by importance, rank correlation",
@@ -120,12 +121,16 @@ def answer(
     *,
     frame: Float[np.ndarray, " P"] | None = None,
     fraction: float = REFERENCE.threshold,
+    first: int | None = None,
 ) -> Answer:
-    """Find the conserved weights of a group, in a frame, and score the columns by them and by importance to models."""
-    lowest = land.positions[group[land.energies[group].argmin()]]
-    if frame is not None and frame.shape == lowest.shape:
-        lowest = align(land.symmetry, frame, lowest[None])[0][0]
-    moved, _ = align(land.symmetry, lowest, land.positions[group])
+    """Find the conserved weights of a group, in a frame, and score the columns by them and by importance to models.
+
+    `first`: the minimum that the others are aligned to, by default the lowest of the group.
+    """
+    centre = land.positions[group[land.energies[group].argmin()] if first is None else first]
+    if frame is not None and frame.shape == centre.shape:
+        centre = align(land.symmetry, frame, centre[None])[0][0]
+    moved, _ = align(land.symmetry, centre, land.positions[group])
     candidates = np.isin(np.arange(land.symmetry.dim), land.symmetry.layers[0].incoming)
     found = conserved.conserved_weights(moved, np.zeros(len(group), int), threshold=fraction, candidates=candidates)
     belongs = np.eye(land.column.max() + 1)[land.column]
@@ -166,6 +171,11 @@ def by_number(land: Explored) -> Iterator[Row]:
     rng = np.random.default_rng(0)
     for number in (size for size in SIZES if size < len(land.lowest)):
         yield row("a", str(number), number, some_of(land, land.lowest, number, rng), number)
+    centres, ids = land.lowest[: DRAWS + 1], land.lowest
+    usual, *others = (answer(land, ids, ids, frame=land.frame, first=centre) for centre in centres)
+    if others:
+        value = f"each of the {len(others)} next lowest"
+        yield row(REALIGNED, value, 0, [compare(other, usual) for other in others], len(land.lowest))
 
 
 def by_level(land: Explored) -> Iterator[Row]:
@@ -205,10 +215,11 @@ def by_exploration(change: str, value: str, at: float, land: Explored, reference
 def variants(options: argparse.Namespace) -> Iterator[tuple[str, str, ExplainConfig, float]]:
     """The explorations to do, in turn of each kind: change, value, settings, where to draw it."""
     rounds = options.rounds
-    seeds = [("d", str(seed), ExplainConfig(seed=seed, rounds=rounds)) for seed in (REFERENCE.seed, *options.seeds)]
+    seeds = [("d", str(seed), ExplainConfig(seed=seed, rounds=rounds)) for seed in options.seeds]
     strengths = [("e", f"{l2:g}", ExplainConfig(l2=l2, rounds=rounds)) for l2 in options.l2]
     widths = [("f", str(units), ExplainConfig(hidden=(units,), rounds=rounds)) for units in options.hidden]
-    for turn in itertools.zip_longest(*(enumerate(kind) for kind in (seeds, strengths, widths))):
+    yield "d", str(REFERENCE.seed), ExplainConfig(seed=REFERENCE.seed, rounds=rounds), 0.0
+    for turn in itertools.zip_longest(enumerate(seeds, 1), enumerate(strengths), enumerate(widths)):
         yield from ((*variant, float(at)) for at, variant in filter(None, turn))
 
 
@@ -302,7 +313,10 @@ def panel(ax: Axes, rows: list[Row], change: str) -> None:
         names = [row["value"] + ("\nagain" if row["value"] == str(REFERENCE.seed) else "") for row in kind]
         ax.set_xticks([row["at"] for row in kind], names)
         ax.set_xlim(-0.6, max((row["at"] for row in kind), default=0) + 0.6)
-    if change in "abde":
+    if not kind:
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, color="0.5", ha="center")
+        ax.set_xticks([])
+    elif change in "abde":
         ax.axhline(CHANCE, color=COLOURS[0], linewidth=0.8, linestyle=":")
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel({"a": "minima drawn", "b": "minima in the superbasin"}.get(change, CHANGES[change]))
@@ -345,9 +359,7 @@ def main() -> None:
     for name in options.data:
         done.append(study(name, options))
         if options.out is not None:
-            # JSON knows no NaN.
-            text = json.dumps(done, indent=1).replace("NaN", "null")
-            options.out.write_text(text)
+            options.out.write_text(json.dumps(done, indent=1).replace("NaN", "null"))  # JSON knows no NaN
         if options.figure is not None:
             figure(done).savefig(options.figure, dpi=150)
     print(table(done))

@@ -62,7 +62,8 @@ class Explanation(NamedTuple):
     `landscape`; `models (m,)`: ids of the minima that judge the columns, the lowest first; their `importance` on
     held-out rows, by original column; which columns were shuffled `together (columns, columns)`; `q_values (columns,)`:
     significance, adjusted for false discoveries; `stability` of the ranking;
-    the merge `tree`; the `level` of the cut and the ids of the minima of the chosen `group`, the lowest first; `weights
+    the merge `tree`; the `level` of the cut and the ids of the minima of the chosen `group`, the lowest first: the
+    superbasin of the lowest minimum, or, where too few are connected to it (not `joined`), all `models`; `weights
     (g, P)`: these minima, aligned; `conserved`: of this one group; `levels`: the same for all superbasins; `test` and
     `matched`: of the lowest minimum, against random sets and such as are matched in magnitude, None where fewer than
     two weights are conserved; `shares (columns,)`: of the magnitude of the conserved input weights;
@@ -82,6 +83,7 @@ class Explanation(NamedTuple):
     tree: MergeTree
     level: float
     group: Int[np.ndarray, " g"]
+    joined: bool
     weights: Float[np.ndarray, "g P"]
     conserved: ConservedWeights
     levels: list[Superbasin]
@@ -133,7 +135,9 @@ def explain(
     level = disconnectivity.choose_level(tree, energies, min_size=_MIN_GROUP)
     labels = disconnectivity.superbasins(tree, level)
     members = np.flatnonzero(labels == labels[energies.argmin()])
-    group = members[np.argsort(energies[members], kind="stable")]
+    # Too few to tell conserved from varied: then all good minima, whatever joins them.
+    joined = len(members) >= min(_MIN_GROUP, len(energies))
+    group = members[np.argsort(energies[members], kind="stable")] if joined else models
     one_group = np.zeros(len(group), int)
     weights, _ = conserved.align_groups(symmetry, landscape.minima.positions[group], energies[group], one_group)
     candidates = np.isin(np.arange(symmetry.dim), symmetry.layers[0].incoming)
@@ -186,6 +190,7 @@ def explain(
         tree=tree,
         level=level,
         group=group,
+        joined=joined,
         weights=weights,
         conserved=found,
         levels=levels,

@@ -77,11 +77,9 @@ def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
     """Say in words what the permutation tests of the conserved weights found; the first value: are they special?"""
     test, matched, name = explanation.test, explanation.matched, _NAMES[measure(explanation)]
     if test is None or matched is None:
-        total, members = len(explanation.landscape.minima.energies), len(explanation.group)
+        total = len(explanation.landscape.minima.energies)
         if total == 1:
             why = "Only one minimum was found (up to copies), so there is no group whose weights could differ"
-        elif members == 1:
-            why = f"The lowest of the {total} minima is connected to no other, so there is no group to compare"
         else:
             why = f"Of the input weights only {int(explanation.conserved.mask.sum())} is conserved, too few to shuffle"
         return False, f"{why}: nothing was tested."
@@ -152,6 +150,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         "conserved": {
             "level": explanation.level,
             "group_size": len(explanation.group),
+            "joined": explanation.joined,
             "num_conserved": int(explanation.conserved.mask.sum()),
             "criterion": config.criterion,
             "threshold": config.threshold,
@@ -228,7 +227,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
             explanation.tree,
             landscape.minima.energies,
             group=explanation.group,
-            level=explanation.level,
+            level=explanation.level if explanation.joined else None,
             ax=axes["disconnectivity"],
         )
     plotting.conserved_map(

@@ -146,3 +146,16 @@ def test_killed_and_resumed_it_reports_the_same_landscape(csv, report, tmp_path)
     assert len(resumed.minima.energies) >= done
     np.testing.assert_allclose(resumed.minima.energies, whole.minima.energies, atol=1e-10)
     np.testing.assert_array_equal(resumed.transition_states.minima, whole.transition_states.minima)
+
+
+def test_several_classes_and_layers_work_end_to_end(tmp_path):
+    out = tmp_path / "report"
+    arguments = ["explain", "iris", "--hidden", "2", "2", "--rounds", "1", "--l2", "0.01", "--out", str(out)]
+    assert command.main(arguments) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["data"]["task"] == "multiclass"
+    assert summary["data"]["classes"] == ["setosa", "versicolor", "virginica"]
+    assert summary["model"]["num_weights"] == 4 * 2 + 2 + 2 * 2 + 2 + 2 * 3 + 3
+    assert summary["performance"]["auc_test"] > 0.95
+    assert summary["features"][0]["name"].startswith("petal")
+    assert "3 classes" in (out / "index.html").read_text()
