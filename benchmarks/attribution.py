@@ -57,9 +57,9 @@ def judge(family: str, size: str, seed: int, landscapes: Path | None) -> dict[st
 
     def measured(name: str, minima: np.ndarray, *, copies: bool = True) -> None:
         began = time.perf_counter()
-        together = attribution.near_copies(dataset.x_train, dataset.column, correlation=0.9 if copies else 1.1)
+        groups = attribution.near_copies(dataset.x_train, dataset.column) if copies else None
         key = jax.random.fold_in(jax.random.key(seed), 1)
-        found = column_importance(key, objective, dataset, config, landscape, minima, together)
+        found = column_importance(key, objective, dataset, config, landscape, minima, groups)
         called = attribution.significance(found) <= FDR
         scores[name], calls[name] = found.mean, (int(called.sum()), int(np.sum(called & ~truth)))
         seconds[name] = time.perf_counter() - began

@@ -105,9 +105,9 @@ def explored(dataset: Dataset, config: ExplainConfig, checkpoint: Path | None) -
     objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     energies, states = landscape.minima.energies, landscape.transition_states
     key = jax.random.fold_in(jax.random.key(REFERENCE.seed), 1)
-    together = attribution.near_copies(dataset.x_train, dataset.column)
+    groups = attribution.near_copies(dataset.x_train, dataset.column)
     parts = [
-        column_importance(key, objective, dataset, REFERENCE, landscape, some, together).increases.mean(axis=1)
+        column_importance(key, objective, dataset, REFERENCE, landscape, some, groups).increases.mean(axis=1)[:, groups]
         for some in np.split(np.arange(len(energies)), range(MAX_MODELS, len(energies), MAX_MODELS))
     ]
     tree = disconnectivity.merge_tree(energies, states.energies, states.minima)

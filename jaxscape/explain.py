@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxscape import losses
 from jaxscape import models as network
@@ -33,6 +33,7 @@ _NUM_WALKERS = 8
 _MIN_GROUP = 10
 _MAX_MODELS = 100
 _MAX_ROWS = 2000
+_MAX_RANKED = 1000  # the Hessian of a smooth AUC takes gigabytes beyond
 _ERRORS = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors, "regression": losses.squared_errors}
 
 
@@ -60,8 +61,8 @@ class Explanation(NamedTuple):
     """What `explain` found out.
 
     `landscape`; `models (m,)`: ids of the minima that judge the columns, the lowest first; their `importance` on
-    held-out rows, by original column; which columns were shuffled `together (columns, columns)`; `q_values (columns,)`:
-    significance, adjusted for false discoveries; `stability` of the ranking;
+    held-out rows, by original column; `q_values (columns,)`: its significance, adjusted for false discoveries;
+    `stability` of the ranking;
     the merge `tree`; the `level` of the cut and the ids of the minima of the chosen `group`, the lowest first: the
     superbasin of the lowest minimum, or, where too few are connected to it (not `joined`), all `models`; `weights
     (g, P)`: these minima, aligned; `conserved`: of this one group; `levels`: the same for all superbasins; `test` and
@@ -77,7 +78,6 @@ class Explanation(NamedTuple):
     landscape: Landscape
     models: Int[np.ndarray, " m"]
     importance: Importance
-    together: Bool[np.ndarray, "columns columns"]
     q_values: Float[np.ndarray, " columns"]
     stability: Stability
     tree: MergeTree
@@ -128,8 +128,8 @@ def explain(
     progress(0.92, "measuring the importance of the columns")
     energies, states = landscape.minima.energies, landscape.transition_states
     models = np.argsort(energies, kind="stable")[:_MAX_MODELS]
-    together = attribution.near_copies(dataset.x_train, dataset.column)
-    measured = column_importance(jax.random.fold_in(key, 1), objective, dataset, config, landscape, models, together)
+    copies = attribution.near_copies(dataset.x_train, dataset.column)
+    measured = column_importance(jax.random.fold_in(key, 1), objective, dataset, config, landscape, models, copies)
     progress(0.94, "analysing the landscape")
     tree = disconnectivity.merge_tree(energies, states.energies, states.minima)
     level = disconnectivity.choose_level(tree, energies, min_size=_MIN_GROUP)
@@ -184,7 +184,6 @@ def explain(
         landscape=landscape,
         models=models,
         importance=measured,
-        together=together,
         q_values=attribution.significance(measured),
         stability=attribution.stability(rng, measured),
         tree=tree,
@@ -211,21 +210,39 @@ def column_importance(
     config: ExplainConfig,
     landscape: Landscape,
     models: Int[np.ndarray, " m"],
-    together: Bool[np.ndarray, "columns columns"],
+    groups: Int[np.ndarray, " columns"] | None = None,
 ) -> Importance:
-    """Measure the importance of the original columns to some minima, on the held-out rows, at most 2,000 of them."""
-    rows = np.random.default_rng(config.seed).permutation(len(dataset.y_test))[:_MAX_ROWS]
+    """Measure the importance of the original columns to some minima, on the held-out rows.
+
+    Of many rows about 2,000 are used, as many of each class as there are, up to an equal part of these, and weighed so
+    that classes count as in all rows, or alike if that is what the models minimise.
+
+    Raises:
+        DataError: if the loss of some model is not finite.
+    """
+    strata = np.zeros(len(dataset.y_test), int) if dataset.task == "regression" else dataset.y_test.astype(int)
+    counts = np.bincount(strata)
+    rng = np.random.default_rng(config.seed)
+    most = max(_MAX_ROWS // len(counts), 1)
+    rows = np.sort(np.concatenate([rng.permutation(np.flatnonzero(strata == k))[:most] for k in range(len(counts))]))
+    likelihood = config.loss == "likelihood"
     # A smooth AUC leaves the level of the logits open, so that only their order can be judged.
     errors = losses.ranking_errors if config.loss == "auc" else _ERRORS[dataset.task]
-    return attribution.importance(
+    found = attribution.importance(
         key,
         _row_loss(errors, network.mlp(config.activation), objective.unravel),
         jnp.asarray(landscape.minima.positions[models]),
         jnp.asarray(dataset.x_test[rows]),
         jnp.asarray(dataset.y_test[rows]),
         dataset.column,
-        together=together,
+        groups=groups,
+        strata=strata[rows],
+        shares=counts / counts.sum() if likelihood else np.full(len(counts), 1 / len(counts)),
+        spread=2.0 if config.loss == "auc" else 1.0,
     )
+    if not np.all(np.isfinite(found.increases)):
+        raise DataError("the loss on the held-out rows is not finite: look for extreme values in the table")
+    return found
 
 
 @functools.cache
@@ -261,13 +278,16 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
     """Raise a `DataError` that names the first setting that is out of range, or does not fit the data."""
     if not 0 <= config.seed < 2**32:
         raise DataError(f"seed must be between 0 and {2**32 - 1}, got {config.seed}")
-    for name in ("minima", "rounds"):
+    for name in ("minima", "rounds", "num_draws"):
         if getattr(config, name) < 1:
             raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
     if not config.hidden or min(config.hidden) < 1:
         raise DataError(f"hidden must be at least 1 in each layer, got {' '.join(map(str, config.hidden)) or 'none'}")
     if config.loss not in get_args(Loss):
         raise DataError(f"loss must be one of {', '.join(get_args(Loss))}, got {config.loss!r}")
+    for name, choices in (("criterion", ("relative", "absolute", "magnitude")), ("activation", network.ACTIVATIONS)):
+        if getattr(config, name) not in choices:
+            raise DataError(f"{name} must be one of {', '.join(choices)}, got {getattr(config, name)!r}")
     if not 0 < config.threshold <= 1:
         raise DataError(f"threshold is a fraction of the weights, above 0 and at most 1, got {config.threshold}")
     if not (np.isfinite(config.l2) and config.l2 > 0):
@@ -278,6 +298,11 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
         raise DataError("--loss balanced weighs classes, but the target is a quantity")
     if dataset is not None and config.loss == "auc" and dataset.task != "binary":
         raise DataError("--loss auc needs a target with two classes")
+    if dataset is not None and config.loss == "auc" and len(dataset.y_train) > _MAX_RANKED:
+        raise DataError(
+            f"--loss auc compares all pairs of rows, at most {_MAX_RANKED:,} for training, and here are "
+            f"{len(dataset.y_train):,}: take fewer rows, or --loss balanced"
+        )
 
 
 def scorer(

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxscape import plotting
-from jaxscape.analysis import conserved
+from jaxscape.analysis import conserved, validation
 from jaxscape.explain import Explanation
 from jaxscape.files import replacing
 from jaxscape.landscape import database
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 _SIGNIFICANT = 0.05
 _MAX_NODES = 12
+_FEWEST_SETS = 40  # below, no p-value can be 0.05 with some certainty
 _NAMES = {"auc": "AUC", "r2": "R²"}
 _POOR = {"auc": 0.7, "r2": 0.3}
 
@@ -56,12 +58,14 @@ def ranks(explanation: Explanation) -> list[dict[str, Any]]:
 
 def verdict(explanation: Explanation) -> tuple[bool, str]:
     """Say in words how sure the ranking is; the first value: does any column matter with confidence?"""
-    sure = int(np.sum(explanation.q_values <= _SIGNIFICANT))
     stable, total = explanation.stability, len(explanation.q_values)
-    top = "first column is the same" if stable.top == 1 else f"first {stable.top} columns are the same ones"
+    sure = int(np.sum(explanation.q_values <= _SIGNIFICANT))
+    several = "first column is the same" if stable.top == 1 else f"first {stable.top} are the same ones"
+    together = ", columns shuffled together counted as one" if len(set(explanation.importance.groups)) < total else ""
     same = (
-        f"The {top} in {stable.same_top} of {stable.num_resamplings} resamplings of the minima and the held-out rows."
-        if stable.top < total
+        f"The {several} in {stable.same_top} of {stable.num_resamplings} resamplings of the minima and the held-out "
+        f"rows{together}."
+        if stable.top <= int(explanation.importance.groups.max())
         else ""
     )
     if sure:
@@ -83,19 +87,31 @@ def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
         else:
             why = f"Of the input weights only {int(explanation.conserved.mask.sum())} is conserved, too few to shuffle"
         return False, f"{why}: nothing was tested."
+    mask = explanation.conserved.mask[0]
+    inputs = np.isin(np.arange(mask.size), explanation.symmetry.layers[0].incoming)
+    strata = np.where(inputs, 0, -1)
+    bins = np.asarray(validation.magnitude_strata(jnp.asarray(explanation.weights[0]), jnp.asarray(strata)))
     conserved, random = float(test.conserved.mean()), float(test.random.mean())
     what = (
         f"Shuffling the conserved weights takes the held-out {name} from {float(test.baseline):.3f} to "
         f"{conserved:.3f}; shuffling as many random input weights, to {random:.3f} ± {float(test.random.std()):.3f} "
-        f"(p = {float(test.p_value):.3f}); as many of similar magnitude, to {float(matched.random.mean()):.3f} ± "
-        f"{float(matched.random.std()):.3f} (p = {float(matched.p_value):.3f})."
+        f"(p = {float(test.p_value):.3f}); as many of similar magnitude ({validation.overlap(mask, bins):.0%} of them "
+        f"the conserved ones themselves), to {float(matched.random.mean()):.3f} ± {float(matched.random.std()):.3f} "
+        f"(p = {float(matched.p_value):.3f})."
     )
+    if validation.num_sets(mask, strata) < _FEWEST_SETS:
+        return False, f"{what} There are too few other sets of so many weights to tell whether these are special."
     if float(test.p_value) > _SIGNIFICANT:
-        return False, f"{what} Not significantly more than random weights: here conserved weights mark nothing special."
+        return False, f"{what} The conserved weights could not be told apart from random ones."
+    if validation.num_sets(mask, bins) < _FEWEST_SETS:
+        return True, (
+            f"{what} The model relies on the conserved weights more than on random ones; there are too few other sets "
+            "as large to tell whether that is more than their magnitude."
+        )
     if float(matched.p_value) > _SIGNIFICANT:
         return True, (
-            f"{what} The model relies on the conserved weights more than on random ones, but not more than on others "
-            "as large: that they are conserved says no more than that they are large."
+            f"{what} The model relies on the conserved weights more than on random ones, but they could not be told "
+            "apart from others as large: it may be their magnitude that counts, not that they are conserved."
         )
     return True, f"{what} The model relies on the conserved weights more than on others, also than on others as large."
 
@@ -272,19 +288,21 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
     )
     score, config = measure(explanation), explanation.config
     verdicts = {"ranking": verdict(explanation), "conserved": conserved_verdict(explanation)}
-    joined = explanation.together.sum(axis=1) > 1
+    groups = explanation.importance.groups
+    joined = np.bincount(groups)[groups] > 1
     return environment.get_template("report.html").render(
         **content,
-        top=[row for row in content["features"] if row["q_value"] <= _SIGNIFICANT][:5],
+        top=_top(explanation),
         figures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()},
         verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
         joined=[name for name, is_joined in zip(explanation.dataset.features, joined, strict=True) if is_joined],
         shuffled_rows=explanation.importance.increases.shape[1],
-        unit={"binary": "cross-entropy", "multiclass": "cross-entropy", "regression": "squared error"}[
-            explanation.dataset.task
-        ]
-        if config.loss != "auc"
-        else "share of wrongly ordered pairs",
+        unit=_unit(explanation),
+        low={
+            "relative": "lowest standard deviation relative to their mean",
+            "absolute": "lowest standard deviation",
+            "magnitude": "largest mean",
+        }[config.criterion],
         worst=float(explanation.test_scores.min()),
         nodes=explanation.levels[:_MAX_NODES],
         num_nodes=len(explanation.levels),
@@ -301,6 +319,26 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
         settings=config.__dict__ | {"hidden": " ".join(map(str, config.hidden))},
         device=jax.devices()[0].device_kind,
     )
+
+
+def _top(explanation: Explanation, most: int = 5) -> list[str]:
+    """Name the most important columns that matter with confidence, one of each group that is shuffled together."""
+    names, groups = explanation.dataset.features, explanation.importance.groups
+    found: dict[int, list[str]] = {}
+    for i in np.argsort(-explanation.importance.mean, kind="stable"):
+        if explanation.q_values[i] <= _SIGNIFICANT:
+            found.setdefault(int(groups[i]), []).append(names[i])
+    return [
+        first + (f" (with {len(others)} near {'copies' if len(others) > 1 else 'copy'})" if others else "")
+        for first, *others in list(found.values())[:most]
+    ]
+
+
+def _unit(explanation: Explanation) -> str:
+    if explanation.config.loss == "auc":
+        return "share of wrongly ordered pairs"
+    kind = "squared error" if explanation.dataset.task == "regression" else "cross-entropy"
+    return f"class-balanced {kind}" if explanation.config.loss == "balanced" else kind
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,7 +6,7 @@ import scipy.stats
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.inspection import permutation_importance
 
-from jaxscape import attribution
+from jaxscape import attribution, losses
 from jaxscape.analysis.attribution import Importance
 
 RNG = np.random.default_rng(0)
@@ -60,13 +60,14 @@ def test_inputs_of_a_column_move_together_and_so_do_near_copies():
     x = np.column_stack([X[:, 0], X[:, 0], X[:, 1:3]])
     halves = np.array([0.5, 0.5, -2.0, 0.0])
     as_inputs = measure(halves, x, column=np.array([0, 0, 1, 2]), num_shuffles=30).mean
-    together = attribution.near_copies(x, EACH)
-    assert together.astype(int).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-    as_copies = measure(halves, x, together=together, num_shuffles=30).mean
+    groups = attribution.near_copies(x, EACH)
+    assert groups.tolist() == [0, 0, 1, 2]
+    as_copies = measure(halves, x, groups=groups, num_shuffles=30).mean
     alone = measure(halves, x, num_shuffles=30).mean
     whole = measure([1.0, -2.0, 0.0, 0.0], x[:, [0, 2, 3, 3]], num_shuffles=30).mean
     np.testing.assert_allclose(as_inputs[0], whole[0], rtol=0.1)
     np.testing.assert_allclose(as_copies[:2], whole[0], rtol=0.1)
+    assert as_copies[0] == as_copies[1]
     assert np.all(alone[:2] < 0.7 * whole[0])
 
 
@@ -101,6 +102,47 @@ def test_noise_columns_are_called_important_no_more_often_than_said():
     assert called > 0
 
 
+@pytest.mark.parametrize("counts", [(50, 50), (20, 380)])
+def test_ranking_errors_of_noise_are_called_no_more_often_than_said(counts):
+    # Errors of a ranking depend on the rows of the other class: their spread is that within each class.
+    def ranking(weights, x, y):
+        return losses.ranking_errors((x @ weights)[:, None], y)
+
+    labels = np.repeat([0.0, 1.0], counts)
+    called = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(len(labels), 2)) + labels[:, None] * [1.5, 0.0]
+        found = attribution.importance(
+            jax.random.key(seed), ranking, jnp.array([[1.0, 0.6]]), jnp.asarray(x), jnp.asarray(labels), np.arange(2),
+            strata=labels.astype(int), shares=np.array([0.5, 0.5]), spread=2.0,
+        )  # fmt: skip
+        assert found.mean[0] > 0.1
+        called += attribution.significance(found)[1] <= 0.05
+    assert scipy.stats.binomtest(int(called), 150, 0.05, alternative="greater").pvalue > 1e-2
+
+
+def test_strata_count_by_their_shares():
+    y = np.repeat([0, 1], [300, 100])
+    found = measure([1.0, -2.0, 0.0, 0.0], strata=y, shares=np.array([0.5, 0.5]))
+    by_hand = [found.increases[0, y == k].mean(axis=0) for k in (0, 1)]
+    np.testing.assert_allclose(found.mean, np.mean(by_hand, axis=0))
+    one = found._replace(strata=np.zeros(400, int), shares=np.ones(1))
+    rows = one.increases[0, :, 0]
+    expected = scipy.stats.ttest_1samp(rows, 0, alternative="greater").pvalue
+    alone = one._replace(increases=rows[None, :, None], groups=np.zeros(1, int))
+    np.testing.assert_allclose(attribution.significance(alone), expected)
+    lonely = found._replace(strata=np.append(np.zeros(399, int), 1))
+    np.testing.assert_array_equal(attribution.significance(lonely), 1)
+
+
+def test_rare_categories_do_not_make_columns_copies():
+    inputs = np.zeros((40, 5))
+    inputs[0, [1, 3]] = 1  # one row has the rare category of both
+    inputs[:, [0, 2, 4]] = RNG.normal(size=(40, 3))
+    assert attribution.near_copies(inputs, np.array([0, 0, 1, 1, 2])).tolist() == [0, 1, 2]
+
+
 def test_real_columns_are_significant_and_unused_ones_are_not():
     q_values = attribution.significance(measure(np.array([1.0, -2.0, 0.0, 0.5])))
     assert (q_values <= 0.05).tolist() == [True, True, False, True]
@@ -109,8 +151,9 @@ def test_real_columns_are_significant_and_unused_ones_are_not():
 
 def test_stability_tells_a_clear_ranking_from_a_toss_up():
     rng = np.random.default_rng(0)
-    clear = Importance(np.array([4.0, 3, 2, 1, 0, 0]) + 0.01 * rng.normal(size=(20, 50, 6)))
-    tossed = Importance(rng.normal(size=(20, 50, 6)))
+    plain = (np.arange(6), np.zeros(50, int), np.ones(1))
+    clear = Importance(np.array([4.0, 3, 2, 1, 0, 0]) + 0.01 * rng.normal(size=(20, 50, 6)), *plain)
+    tossed = Importance(rng.normal(size=(20, 50, 6)), *plain)
     stable = attribution.stability(rng, clear, top=4)
     assert (stable.same_top, stable.num_resamplings, stable.top) == (50, 50, 4)
     assert np.all((stable.low <= clear.mean) & (clear.mean <= stable.high))
@@ -122,7 +165,8 @@ def test_stability_tells_a_clear_ranking_from_a_toss_up():
 def test_intervals_of_stability_are_those_of_the_bootstrap(share):
     rng = np.random.default_rng(0)
     increases = rng.normal(size=(1, 200, 1)) + share
-    found = attribution.stability(rng, Importance(increases), num_resamplings=2000)
+    measured = Importance(increases, np.zeros(1, int), np.zeros(200, int), np.ones(1))
+    found = attribution.stability(rng, measured, num_resamplings=2000)
     error = increases.std() / np.sqrt(200)
     np.testing.assert_allclose(found.low, increases.mean() - 1.96 * error, atol=0.2 * error)
     np.testing.assert_allclose(found.high, increases.mean() + 1.96 * error, atol=0.2 * error)

@@ -114,6 +114,29 @@ def test_inputs_that_mean_the_same_to_all_members_are_significant_and_only_those
     assert np.mean(p_values[incoming[:, 2:]] < 0.05) < 0.2
 
 
+def test_a_unit_with_weights_of_one_sign_is_no_more_significant_than_others():
+    group = models.symmetry((8, 3, 1), "tanh")
+    rng = np.random.default_rng(0)
+    incoming, shares = group.layers[0].incoming, []
+    for _ in range(10):
+        members = rng.normal(size=(12, group.dim))
+        members[:, incoming[0]] = 3 + rng.normal(size=(12, 8))  # alike, but no input more than others
+        aligned, _ = symmetry.align(group, members[0], members)
+        shares.append(np.mean(conserved.input_significance(rng, group, aligned, num_draws=40)[incoming[0]] <= 0.05))
+    assert np.mean(shares) < 0.1
+
+
+def test_a_random_group_is_not_significant():
+    rng = np.random.default_rng(2)
+    shares = []
+    for _ in range(10):
+        positions = rng.normal(size=(30, GROUP.dim))
+        positions[:, GROUP.layers[0].units[0]] *= 4  # one large unit
+        p_values = conserved.label_significance(rng, GROUP, positions, rng.normal(size=30), np.arange(8), num_draws=39)
+        shares.append(np.mean(p_values <= 0.05))
+    assert np.mean(shares) < 0.1
+
+
 def test_a_tight_group_is_significant_among_all_minima_and_the_whole_is_not():
     rng = np.random.default_rng(1)
     positions = rng.normal(size=(30, GROUP.dim))

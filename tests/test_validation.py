@@ -96,6 +96,16 @@ def test_every_intervention_finds_the_weights_that_matter(intervention):
         np.testing.assert_allclose(test.conserved, 0, atol=1e-12)
 
 
+def test_sets_are_counted_and_their_overlap_is_that_of_random_ones():
+    strata = np.array([0, 0, 0, 0, 1, 1, -1])
+    mask = np.array([True, True, False, False, True, False, False])
+    assert validation.num_sets(mask, strata) == 12
+    drawn = jax.vmap(lambda key: validation.random_mask(key, jnp.asarray(mask), jnp.asarray(strata)))(
+        jax.random.split(jax.random.key(0), 2000)
+    )
+    np.testing.assert_allclose(validation.overlap(mask, strata), np.mean(np.asarray(drawn)[:, mask]), atol=0.03)
+
+
 def test_what_is_only_large_is_no_more_than_others_as_large():
     # The score looks at the 8 largest weights alike, the set holds 4 of them: special among all, not among the large.
     x = jnp.concatenate([10 + jnp.arange(8.0), jnp.linspace(0, 1, 32)])

@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
-from scipy.stats import false_discovery_control, ttest_1samp
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import false_discovery_control
+from scipy.stats import t as student_t
 
 from jaxscape.analysis.conserved import ConservedWeights
 from jaxscape.symmetry import Symmetry
@@ -23,26 +26,39 @@ RowLoss = Callable[[Float[Array, " P"], Float[Array, "N inputs"], Float[Array, "
 class Importance(NamedTuple):
     """How much worse the predictions of a group of models get once a column tells them nothing.
 
-    `increases (m, N, columns)`: of the loss of each row under each model. Averaged over rows: the importance of a
-    column to each model; over models: how much a row's prediction leans on each column.
+    `increases (m, N, G)`: of the loss of each row under each model, for each of G groups of columns that are shuffled
+    together. Averaged over rows: the importance to each model; over models: how much a row's prediction leans on it.
+    `groups (columns,)`: the group of each column; `strata (N,)`: the stratum (class) of each row; `shares (S,)`: how
+    much each stratum counts in the mean, 1 in all; `spread`: how much wider the mean spreads than that of independent
+    rows, which is 2 for the errors of a ranking of two classes that count alike, since both classes have the same mean
+    (DeLong, DeLong & Clarke-Pearson, Biometrics 44, 837, 1988).
     """
 
-    increases: Float[np.ndarray, "m N columns"]
+    increases: Float[np.ndarray, "m N G"]
+    groups: Int[np.ndarray, " columns"]
+    strata: Int[np.ndarray, " N"]
+    shares: Float[np.ndarray, " S"]
+    spread: float = 1.0
 
     @property
     def mean(self) -> Float[np.ndarray, " columns"]:
         """Importance: the mean over models and rows, in units of the loss."""
-        return self.increases.mean(axis=(0, 1))
+        return self._of_models().mean(axis=0)[self.groups]
 
     @property
     def std(self) -> Float[np.ndarray, " columns"]:
         """How far the models differ: the standard deviation over them."""
-        return self.increases.mean(axis=1).std(axis=0)
+        return self._of_models().std(axis=0)[self.groups]
+
+    def _of_models(self) -> Float[np.ndarray, "m G"]:
+        weights = (self.shares / np.bincount(self.strata, minlength=len(self.shares)))[self.strata]
+        return np.einsum("mng,n->mg", self.increases, weights)
 
 
 class Stability(NamedTuple):
-    """How sure a ranking is: `same_top`: of `num_resamplings`, in how many the first `top` columns were the same ones;
-    `low`, `high (columns,)`: the interval that held the importance of each column in 95 % of them."""
+    """How sure a ranking is: `same_top`: of `num_resamplings`, in how many the first `top` columns were the same ones,
+    those that are shuffled together counted once; `low`, `high (columns,)`: the interval that held the importance of
+    each column in 95 % of them."""
 
     same_top: int
     num_resamplings: int
@@ -84,8 +100,11 @@ def importance(
     y: Float[Array, " N"],
     column: Int[np.ndarray, " inputs"],
     *,
-    together: Bool[np.ndarray, "columns columns"] | None = None,
-    expected: Float[np.ndarray, "columns N inputs"] | None = None,
+    groups: Int[np.ndarray, " columns"] | None = None,
+    expected: Float[np.ndarray, "G N inputs"] | None = None,
+    strata: Int[np.ndarray, " N"] | None = None,
+    shares: Float[np.ndarray, " S"] | None = None,
+    spread: float = 1.0,
     num_shuffles: int = 10,
 ) -> Importance:
     """Measure the permutation importance of every column to every model of a group.
@@ -99,16 +118,22 @@ def importance(
         x: held-out rows.
         y: their targets.
         column: the column that each input belongs to; the inputs of a column move together.
-        together: from `near_copies`: which columns move with each; by default each on its own.
+        groups: from `near_copies`: columns of one group move together; by default each on its own.
         expected: from `expected_inputs`, to exchange only what the other columns do not tell; by default the column
             as it is.
+        strata: the stratum of each row, such as its class; one by default.
+        shares: how much each stratum counts in the mean; by default as its rows do.
+        spread: see `Importance`; 2 for `losses.ranking_errors`.
         num_shuffles: times that each column is shuffled.
     """
-    num_columns = int(column.max()) + 1
-    together = np.eye(num_columns, dtype=bool) if together is None else together
-    centre = jnp.zeros((num_columns, 1, 1), x.dtype) if expected is None else jnp.asarray(expected)
-    increases = _importance(key, row_loss, models, x, y, jnp.asarray(together[:, column]), centre, num_shuffles)
-    return Importance(np.asarray(increases))
+    groups = np.arange(int(column.max()) + 1) if groups is None else groups
+    num_groups = int(groups.max()) + 1
+    strata = np.zeros(len(x), int) if strata is None else strata
+    shares = np.bincount(strata) / len(x) if shares is None else shares
+    moves = jnp.asarray(groups[column] == np.arange(num_groups)[:, None])
+    centre = jnp.zeros((num_groups, 1, 1), x.dtype) if expected is None else jnp.asarray(expected)
+    increases = _importance(key, row_loss, models, x, y, moves, centre, num_shuffles)
+    return Importance(np.asarray(increases), groups, strata, shares, spread)
 
 
 @functools.partial(jax.jit, static_argnames=("row_loss", "num_shuffles"))
@@ -140,15 +165,21 @@ def _importance(
 
 def near_copies(
     x_train: Float[np.ndarray, "n inputs"], column: Int[np.ndarray, " inputs"], *, correlation: float = 0.9
-) -> Bool[np.ndarray, "columns columns"]:
-    """Say which columns tell nearly the same: an input of one correlates with one of the other, at least so much.
+) -> Int[np.ndarray, " columns"]:
+    """Group columns that tell nearly the same: of one input each, chained by correlations of at least so much.
 
-    A model can do without either of two copies, so that each alone looks unimportant: shuffle them together.
+    A model can do without either of two copies, so that each alone looks unimportant: shuffle them together. Columns
+    with several inputs (categories) stay on their own: rare categories agree by chance.
+
+    Returns:
+        The group of each column, counted from 0.
     """
-    together = np.eye(int(column.max()) + 1, dtype=bool)
-    first, second = np.nonzero(np.abs(np.atleast_2d(np.corrcoef(x_train.T))) >= correlation)
-    together[column[first], column[second]] = True
-    return together
+    num_columns = int(column.max()) + 1
+    single = np.bincount(column, minlength=num_columns)[column] == 1
+    near = np.abs(np.atleast_2d(np.corrcoef(x_train.T))) >= correlation
+    first, second = np.nonzero(near & single[:, None] & single)
+    graph = coo_array((np.ones(len(first), bool), (column[first], column[second])), shape=(num_columns, num_columns))
+    return np.asarray(connected_components(graph, directed=False)[1]).astype(int)
 
 
 def expected_inputs(
@@ -156,19 +187,18 @@ def expected_inputs(
     x: Float[np.ndarray, "N inputs"],
     column: Int[np.ndarray, " inputs"],
     *,
-    together: Bool[np.ndarray, "columns columns"] | None = None,
-) -> Float[np.ndarray, "columns N inputs"]:
+    groups: Int[np.ndarray, " columns"] | None = None,
+) -> Float[np.ndarray, "G N inputs"]:
     """Predict the inputs of each column from those of all others, by linear least squares on the training rows.
 
     What is left of a column that others nearly tell is its own part; exchanging only that asks what the column adds
     (conditional importance; Strobl et al., BMC Bioinformatics 9, 307, 2008, by way of residuals). A column that others
-    tell exactly has no part of its own: take it `together` with them.
+    tell exactly has no part of its own: take it as one of their `groups`.
     """
-    num_columns = int(column.max()) + 1
-    together = np.eye(num_columns, dtype=bool) if together is None else together
-    expected = np.zeros((num_columns, *x.shape))
-    for i in range(num_columns):
-        own = together[i, column]
+    groups = np.arange(int(column.max()) + 1) if groups is None else groups
+    expected = np.zeros((int(groups.max()) + 1, *x.shape))
+    for i in range(len(expected)):
+        own = groups[column] == i
         design, rows = (np.column_stack([part[:, ~own], np.ones(len(part))]) for part in (x_train, x))
         expected[i][:, own] = rows @ np.linalg.lstsq(design, x_train[:, own])[0]
     return expected
@@ -177,16 +207,30 @@ def expected_inputs(
 def significance(importance: Importance) -> Float[np.ndarray, " columns"]:
     """Test for each column whether its importance is above zero: p-values adjusted for false discoveries.
 
-    A t-test over the held-out rows, whose losses are averaged over the models; adjusted after Benjamini & Hochberg
-    (J. R. Stat. Soc. B 57, 289, 1995). Of a column that is independent of all others and of the target the true value
-    is zero, whatever the models make of it.
+    A t-test over the held-out rows, whose losses are averaged over the models, stratum by stratum, the degrees of
+    freedom after Welch (Biometrika 34, 28, 1947); adjusted after Benjamini & Hochberg (J. R. Stat. Soc. B 57, 289,
+    1995), columns that are shuffled together counted once. Of a column that is independent of all others and of the
+    target the true value is zero, whatever the models make of it. A stratum of one row shows no spread: nothing is
+    significant then.
     """
     rows = importance.increases.mean(axis=0)
+    counts = np.bincount(importance.strata, minlength=len(importance.shares))
     p_values = np.ones(rows.shape[1])
-    varied = rows.std(axis=0) > 0  # a column that no model looks at changes nothing
-    if varied.any():
-        p_values[varied] = ttest_1samp(rows[:, varied], 0, alternative="greater").pvalue
-    return false_discovery_control(p_values)
+    if counts.min() > 1:
+        parts = [rows[importance.strata == stratum] for stratum in range(len(counts))]
+        mean = sum(share * part.mean(axis=0) for share, part in zip(importance.shares, parts, strict=True))
+        errors = np.stack(
+            [
+                share**2 * part.var(axis=0, ddof=1) / len(part)
+                for share, part in zip(importance.shares, parts, strict=True)
+            ]
+        )
+        errors *= importance.spread**2
+        total = errors.sum(axis=0)
+        varied = total > 0  # a column that no model looks at changes nothing
+        freedom = total[varied] ** 2 / np.sum(errors[:, varied] ** 2 / (counts - 1)[:, None], axis=0)
+        p_values[varied] = student_t.sf(mean[varied] / np.sqrt(total[varied]), freedom)
+    return false_discovery_control(p_values)[importance.groups]
 
 
 def stability(
@@ -196,20 +240,26 @@ def stability(
 
     Args:
         rng: the source of randomness.
-        importance: of the group.
-        top: how many columns to follow, at most all.
+        importance: of the group; rows are drawn within their strata.
+        top: how many columns to follow, at most all; those that are shuffled together count as one.
         num_resamplings: bootstrap draws.
     """
-    increases = importance.increases
-    num_models, num_rows, num_columns = increases.shape
-    top = min(top, num_columns)
-    first = set(np.argsort(-importance.mean, kind="stable")[:top])
-    drawn = np.empty((num_resamplings, num_columns))
+    num_models, num_rows, num_groups = importance.increases.shape
+    top = min(top, num_groups)
+    counts = np.bincount(importance.strata, minlength=len(importance.shares))
+    members = [np.flatnonzero(importance.strata == stratum) for stratum in range(len(counts))]
+    drawn = np.empty((num_resamplings, num_groups))
     for row in drawn:
         # Counts instead of copies: the draw is two products with weights.
         models = np.bincount(rng.integers(num_models, size=num_models), minlength=num_models) / num_models
-        rows = np.bincount(rng.integers(num_rows, size=num_rows), minlength=num_rows) / num_rows
-        row[:] = rows @ np.tensordot(models, increases, 1)
+        weights = np.zeros(num_rows)
+        for rows, share in zip(members, importance.shares, strict=True):
+            np.add.at(weights, rng.choice(rows, len(rows)), share / len(rows))
+        row[:] = weights @ np.tensordot(models, importance.increases, 1)
+    means = np.empty(num_groups)
+    means[importance.groups] = importance.mean
+    drawn = means + importance.spread * (drawn - means)
+    first = set(np.argsort(-means, kind="stable")[:top])
     same = sum(set(np.argsort(-row, kind="stable")[:top]) == first for row in drawn)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)[:, importance.groups]
     return Stability(same, num_resamplings, top, low, high)

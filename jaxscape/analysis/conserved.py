@@ -157,21 +157,22 @@ def input_significance(
         rng: the source of randomness.
         symmetry: of the network; its first hidden layer holds the input weights.
         weights: the members, the reference first.
-        num_draws: times that the inputs are exchanged; all input weights of a draw serve as the null of each.
+        num_draws: times that the inputs are exchanged; all weights of a unit in all draws are the null of each of them.
 
     Returns:
         p-values, 1 for all but the input weights.
     """
     incoming = symmetry.layers[0].incoming
-    null = np.empty((num_draws, incoming.size))
+    null = np.empty((num_draws, *incoming.shape))
     for draw in null:
         moved = weights.copy()
         for row in moved[1:]:
             row[incoming] = row[incoming[:, rng.permutation(incoming.shape[1])]]
         moved, _ = align(symmetry, weights[0], moved)
-        draw[:] = _relative_spread(moved[:, incoming]).ravel()
+        draw[:] = _relative_spread(moved[:, incoming])
     p_values = np.ones(symmetry.dim)
-    p_values[incoming] = _share_at_most(null.ravel(), _relative_spread(weights[:, incoming]))
+    for unit, drawn in zip(incoming, np.moveaxis(null, 1, 0), strict=True):
+        p_values[unit] = _share_at_most(drawn.ravel(), _relative_spread(weights[:, unit]))
     return p_values
 
 
@@ -192,15 +193,19 @@ def label_significance(
         positions: all minima of the landscape.
         energies: their energies.
         group: ids of the members.
-        num_draws: random groups, each aligned to its lowest member.
+        num_draws: random groups, each aligned to its lowest member, and this to that of the group.
 
     Returns:
         p-values; the smallest possible is 1 / (num_draws + 1), and if the group is the whole landscape all are 1.
     """
 
+    def lowest(ids: Int[np.ndarray, " m"]) -> Float[np.ndarray, "1 P"]:
+        return positions[ids[[np.argmin(energies[ids])]]]
+
     def spread(ids: Int[np.ndarray, " m"]) -> Float[np.ndarray, " P"]:
-        moved, _ = align(symmetry, positions[ids[np.argmin(energies[ids])]], positions[ids])
-        return _relative_spread(moved)
+        # One frame for all, so that a weight is compared with itself.
+        reference, _ = align(symmetry, lowest(group)[0], lowest(ids))
+        return _relative_spread(align(symmetry, reference[0], positions[ids])[0])
 
     seen = spread(group)
     null = np.stack([spread(rng.permutation(len(energies))[: len(group)]) for _ in range(num_draws)])

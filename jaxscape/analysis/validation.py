@@ -1,11 +1,13 @@
 """Does a model depend on some of its weights? Disturb them, and as many others to compare."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 Intervention = Literal["shuffle", "resample", "zero", "replace"]
@@ -106,6 +108,22 @@ def magnitude_strata(x: Float[Array, " P"], strata: Int[Array, " P"], *, size: i
     rank = jnp.arange(x.size) - jnp.searchsorted(ordered, ordered).astype(int)
     bins = ordered * x.size + rank // size
     return jnp.zeros(x.shape, bins.dtype).at[order].set(jnp.where(ordered < 0, -1, bins))
+
+
+def num_sets(mask: Bool[np.ndarray, " P"], strata: Int[np.ndarray, " P"]) -> int:
+    """Count the sets that have as many weights in each stratum as `mask`: what a permutation test draws from."""
+    used = strata >= 0
+    return math.prod(
+        math.comb(int(np.sum(strata == each)), int(np.sum(mask & (strata == each)))) for each in np.unique(strata[used])
+    )
+
+
+def overlap(mask: Bool[np.ndarray, " P"], strata: Int[np.ndarray, " P"]) -> float:
+    """Return the share of a random set of this kind that is expected to be in `mask` itself."""
+    used = np.unique(strata[strata >= 0])
+    chosen = np.array([np.sum(mask & (strata == each)) for each in used])
+    sizes = np.array([np.sum(strata == each) for each in used])
+    return float(np.sum(chosen**2 / sizes) / chosen.sum())
 
 
 def resample(

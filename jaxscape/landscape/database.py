@@ -153,7 +153,7 @@ class _Room(np.ndarray):
 def _append(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Concatenate; without copying `old` if no array that shares its memory is longer and there is room left."""
     size, room = len(old) + len(new), old.base
-    form = (old.shape[1:], old.strides, old.dtype)
+    form = (old.shape[1:], old.strides, np.result_type(old, new))
     if not (
         isinstance(room, _Room)
         and (room.shape[1:], room.strides, room.dtype) == form
