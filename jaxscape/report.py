@@ -208,7 +208,8 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
 
     dataset, landscape = explanation.dataset, explanation.landscape
     incoming = explanation.symmetry.layers[0].incoming
-    names, num_inputs = list(dataset.features), len(dataset.inputs)
+    ids, names = (list(each) for each in zip(*_groups(explanation), strict=True))
+    num_inputs = len(dataset.inputs)
     longest = min(max(map(len, dataset.inputs)), 32)
     sizes = {
         "features": (7.5, 0.9 + 0.32 * min(len(names), 12)),
@@ -228,7 +229,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     axes = {name: figure.add_subplot() for name, figure in drawn.items()}
     measured = explanation.importance
     sure = explanation.q_values <= _SIGNIFICANT
-    plotting.feature_bars(names, measured.mean, measured.std, sure=sure, ax=axes["features"])
+    plotting.feature_bars(names, measured.mean[ids], measured.std[ids], sure=sure[ids], ax=axes["features"])
     label = _NAMES[measure(explanation)]
     if explanation.test is not None:
         plotting.permutation_test(
@@ -292,7 +293,7 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
     joined = np.bincount(groups)[groups] > 1
     return environment.get_template("report.html").render(
         **content,
-        top=_top(explanation),
+        top=[name for i, name in _groups(explanation) if explanation.q_values[i] <= _SIGNIFICANT][:5],
         figures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()},
         verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
         joined=[name for name, is_joined in zip(explanation.dataset.features, joined, strict=True) if is_joined],
@@ -321,16 +322,15 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
     )
 
 
-def _top(explanation: Explanation, most: int = 5) -> list[str]:
-    """Name the most important columns that matter with confidence, one of each group that is shuffled together."""
-    names, groups = explanation.dataset.features, explanation.importance.groups
-    found: dict[int, list[str]] = {}
+def _groups(explanation: Explanation) -> list[tuple[int, str]]:
+    """List the columns by importance, those that are shuffled together once: the id of the first, and a name."""
+    found: dict[int, list[int]] = {}
     for i in np.argsort(-explanation.importance.mean, kind="stable"):
-        if explanation.q_values[i] <= _SIGNIFICANT:
-            found.setdefault(int(groups[i]), []).append(names[i])
+        found.setdefault(int(explanation.importance.groups[i]), []).append(int(i))
+    names = explanation.dataset.features
     return [
-        first + (f" (with {len(others)} near {'copies' if len(others) > 1 else 'copy'})" if others else "")
-        for first, *others in list(found.values())[:most]
+        (first, names[first] + (f" (+ {len(others)} near {'copies' if len(others) > 1 else 'copy'})" if others else ""))
+        for first, *others in found.values()
     ]
 
 
