@@ -329,8 +329,7 @@ def _groups(explanation: Explanation) -> list[tuple[int, str]]:
         found.setdefault(int(explanation.importance.groups[i]), []).append(int(i))
     names = explanation.dataset.features
     return [
-        (first, names[first] + (f" (+ {len(others)} near {'copies' if len(others) > 1 else 'copy'})" if others else ""))
-        for first, *others in found.values()
+        (first, names[first] + (f" (+ {len(others)} alike)" if others else "")) for first, *others in found.values()
     ]
 
 
