@@ -28,6 +28,7 @@ from tables import FAMILIES, Generated, make
 
 from jaxscape import attribution, conserved, datasets, models
 from jaxscape.explain import ExplainConfig, column_importance, explore_landscape, scorer
+from jaxscape.symmetry import input_weights
 
 SIZES = {"10x150": (10, 150, 4), "20x500": (20, 500, 3), "50x2000": (50, 2000, 2)}
 DEFAULT = "jaxscape: importance over the minima"
@@ -71,7 +72,7 @@ def judge(family: str, size: str, seed: int, landscapes: Path | None) -> dict[st
     weights, _ = conserved.align_groups(
         symmetry, landscape.minima.positions[lowest], landscape.minima.energies[lowest], group
     )
-    candidates = np.isin(np.arange(symmetry.dim), symmetry.layers[0].incoming)
+    candidates = input_weights(symmetry)
     for criterion in ("relative", "absolute", "magnitude"):
         found = conserved.conserved_weights(weights, group, criterion=criterion, candidates=candidates)
         scores[f"conserved weights, {criterion}"] = attribution.feature_scores(found, symmetry)[0]

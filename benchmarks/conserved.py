@@ -22,7 +22,7 @@ import numpy as np
 from jaxscape import conserved, datasets, disconnectivity, validation
 from jaxscape.explain import ExplainConfig, explore_landscape, scorer
 from jaxscape.landscape.database import Landscape
-from jaxscape.symmetry import Symmetry
+from jaxscape.symmetry import Symmetry, input_weights
 
 CRITERIA = ("relative", "absolute", "significance", "magnitude")
 NUM_DRAWS, NUM_SHUFFLES, NUM_NETS = 200, 20, 10
@@ -57,7 +57,7 @@ def judge(data: str, seed: int, landscapes: Path | None) -> Iterator[dict[str, A
     checkpoint = None if landscapes is None else landscapes / f"{dataset.name.split('.')[0]}_{seed}.npz"
     objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     score = scorer(objective, dataset, config, dataset.x_test, dataset.y_test)
-    candidates = np.isin(np.arange(symmetry.dim), symmetry.layers[0].incoming)
+    candidates = input_weights(symmetry)
     strata = jnp.where(jnp.asarray(candidates), 0, -1)
     for group, ids in groups(landscape):
         weights, _ = conserved.align_groups(

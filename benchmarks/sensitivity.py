@@ -40,7 +40,7 @@ from jaxscape import attribution, conserved, datasets, disconnectivity
 from jaxscape.analysis.disconnectivity import MergeTree
 from jaxscape.datasets import Dataset
 from jaxscape.explain import ExplainConfig, column_importance, explore_landscape
-from jaxscape.symmetry import Symmetry, align
+from jaxscape.symmetry import Symmetry, align, input_weights
 
 REFERENCE = ExplainConfig(seed=0)
 CHANGES = {
@@ -131,7 +131,7 @@ def answer(
     if frame is not None and frame.shape == centre.shape:
         centre = align(land.symmetry, frame, centre[None])[0][0]
     moved, _ = align(land.symmetry, centre, land.positions[group])
-    candidates = np.isin(np.arange(land.symmetry.dim), land.symmetry.layers[0].incoming)
+    candidates = input_weights(land.symmetry)
     found = conserved.conserved_weights(moved, np.zeros(len(group), int), threshold=fraction, candidates=candidates)
     belongs = np.eye(land.column.max() + 1)[land.column]
     shares = attribution.feature_scores(found, land.symmetry)[0] @ belongs
@@ -184,7 +184,7 @@ def by_level(land: Explored) -> Iterator[Row]:
         land.tree,
         land.positions,
         land.energies,
-        candidates=np.isin(np.arange(land.symmetry.dim), land.symmetry.layers[0].incoming),
+        candidates=input_weights(land.symmetry),
         num_levels=NUM_LEVELS,
     )
     path = conserved.funnel(nodes, int(land.energies.argmin()))

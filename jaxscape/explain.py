@@ -26,7 +26,7 @@ from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.explore import Budget, Exploration
 from jaxscape.objective import Objective, from_loss, ravel
-from jaxscape.symmetry import Symmetry
+from jaxscape.symmetry import Symmetry, input_weights
 
 Loss = Literal["likelihood", "balanced", "auc"]
 _NUM_WALKERS = 8
@@ -66,10 +66,10 @@ class Explanation(NamedTuple):
     the merge `tree`; the `level` of the cut and the ids of the minima of the chosen `group`, the lowest first: the
     superbasin of the lowest minimum, or, where too few are connected to it (not `joined`), all `models`; `weights
     (g, P)`: these minima, aligned; `conserved`: of this one group; `levels`: the same for all superbasins; `test` and
-    `matched`: of the lowest minimum, against random sets and such as are matched in magnitude, None where fewer than
-    two weights are conserved; `shares (columns,)`: of the magnitude of the conserved input weights;
-    `train_score`, `test_score`: AUC, or R² in a regression, of the lowest minimum; `test_scores (m,)`: of all models;
-    `seconds`.
+    `matched`: of the lowest minimum, against random sets and such as are matched in magnitude, None where fewer
+    than two weights are conserved; `bins (P,)`: of magnitude, what matched sets are drawn from, -1 for all but
+    input weights; `shares (columns,)`: of the magnitude of the conserved input weights; `train_score`,
+    `test_score`: AUC, or R² in a regression, of the lowest minimum; `test_scores (m,)`: of all models; `seconds`.
     """
 
     dataset: Dataset
@@ -89,6 +89,7 @@ class Explanation(NamedTuple):
     levels: list[Superbasin]
     test: PermutationTest | None
     matched: PermutationTest | None
+    bins: Int[np.ndarray, " P"]
     shares: Float[np.ndarray, " columns"]
     train_score: float
     test_score: float
@@ -140,7 +141,7 @@ def explain(
     group = members[np.argsort(energies[members], kind="stable")] if joined else models
     one_group = np.zeros(len(group), int)
     weights, _ = conserved.align_groups(symmetry, landscape.minima.positions[group], energies[group], one_group)
-    candidates = np.isin(np.arange(symmetry.dim), symmetry.layers[0].incoming)
+    candidates = input_weights(symmetry)
     found = conserved.conserved_weights(
         weights, one_group, criterion=config.criterion, threshold=config.threshold, candidates=candidates
     )
@@ -159,6 +160,7 @@ def explain(
     )
     progress(0.96, "testing the conserved weights")
     best, strata = jnp.asarray(weights[0]), jnp.where(jnp.asarray(candidates), 0, -1)
+    bins = validation.magnitude_strata(best, strata)
     tests: list[PermutationTest | None] = [None, None]
     if found.mask[0].sum() > 1:  # shuffling one weight changes nothing
         tests = [
@@ -171,7 +173,7 @@ def explain(
                 control=control,
                 num_draws=config.num_draws,
             )
-            for control in (strata, validation.magnitude_strata(best, strata))
+            for control in (strata, bins)
         ]
     test, matched = jax.tree.map(np.asarray, tests)
     belongs = np.eye(len(dataset.features))[dataset.column]
@@ -195,6 +197,7 @@ def explain(
         levels=levels,
         test=test,
         matched=matched,
+        bins=np.asarray(bins),
         shares=shares / max(shares.sum(), np.finfo(float).tiny),
         train_score=float(score_train(best)),
         test_score=float(score_test(best)),

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxscape import plotting
@@ -87,10 +86,8 @@ def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
         else:
             why = f"Of the input weights only {int(explanation.conserved.mask.sum())} is conserved, too few to shuffle"
         return False, f"{why}: nothing was tested."
-    mask = explanation.conserved.mask[0]
-    inputs = np.isin(np.arange(mask.size), explanation.symmetry.layers[0].incoming)
-    strata = np.where(inputs, 0, -1)
-    bins = np.asarray(validation.magnitude_strata(jnp.asarray(explanation.weights[0]), jnp.asarray(strata)))
+    mask, bins = explanation.conserved.mask[0], explanation.bins
+    strata = np.minimum(bins, 0)
     conserved, random = float(test.conserved.mean()), float(test.random.mean())
     what = (
         f"Shuffling the conserved weights takes the held-out {name} from {float(test.baseline):.3f} to "

@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from jaxscape import clusters
@@ -44,6 +44,11 @@ class Symmetry(NamedTuple):
     dim: int
     odd: bool = False
     num_atoms: int = 0
+
+
+def input_weights(symmetry: Symmetry) -> Bool[np.ndarray, " P"]:
+    """Say which weights lead from the inputs of a network: those into its first hidden layer, biases left out."""
+    return np.isin(np.arange(symmetry.dim), symmetry.layers[0].incoming)
 
 
 def apply(

@@ -153,14 +153,14 @@ class _Room(np.ndarray):
 def _append(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Concatenate; without copying `old` if no array that shares its memory is longer and there is room left."""
     size, room = len(old) + len(new), old.base
-    form = (old.shape[1:], old.strides, np.result_type(old, new))
+    dtype = np.result_type(old, new)
     if not (
         isinstance(room, _Room)
-        and (room.shape[1:], room.strides, room.dtype) == form
+        and (room.shape[1:], room.strides, room.dtype) == (old.shape[1:], old.strides, dtype)
         and room.used == len(old)
         and size <= len(room)
     ):
-        room = _Room((size + size // 8, *old.shape[1:]), np.result_type(old, new))
+        room = _Room((size + size // 8, *old.shape[1:]), dtype)
         room[: len(old)] = old
     room[len(old) : size] = new
     room.used = size
