@@ -132,8 +132,21 @@ def test_strata_count_by_their_shares():
     expected = scipy.stats.ttest_1samp(rows, 0, alternative="greater").pvalue
     alone = one._replace(increases=rows[None, :, None], groups=np.zeros(1, int))
     np.testing.assert_allclose(attribution.significance(alone), expected)
-    lonely = found._replace(strata=np.append(np.zeros(399, int), 1))
-    np.testing.assert_array_equal(attribution.significance(lonely), 1)
+    nothing = found._replace(strata=np.array([0, 1]), increases=found.increases[:, :2])
+    np.testing.assert_array_equal(attribution.significance(nothing), 1)
+
+
+def test_a_class_with_a_single_row_neither_hides_what_matters_nor_makes_noise_matter():
+    strata, shares = np.append(np.zeros(399, int), 1), np.array([399, 1]) / 400
+    found = measure([1.0, -2.0, 0.0, 0.5], strata=strata, shares=shares)
+    assert (attribution.significance(found) <= 0.05).tolist() == [True, True, False, True]
+    # With equal shares the one row is half of the mean, and says as little as one row can.
+    called = 0
+    for seed in range(200):
+        noise = np.random.default_rng(seed).normal(size=(1, 400, 1))
+        alone = Importance(noise, np.zeros(1, int), strata, np.array([0.5, 0.5]))
+        called += bool(attribution.p_values(alone)[0] <= 0.05)
+    assert scipy.stats.binomtest(called, 200, 0.05).pvalue > 1e-3
 
 
 def test_rare_categories_do_not_make_columns_copies():

@@ -204,33 +204,45 @@ def expected_inputs(
     return expected
 
 
-def significance(importance: Importance) -> Float[np.ndarray, " columns"]:
-    """Test for each column whether its importance is above zero: p-values adjusted for false discoveries.
+def p_values(importance: Importance) -> Float[np.ndarray, " columns"]:
+    """Test for each column whether its importance is above zero, one column at a time.
 
     A t-test over the held-out rows, whose losses are averaged over the models, stratum by stratum, the degrees of
-    freedom after Welch (Biometrika 34, 28, 1947); adjusted after Benjamini & Hochberg (J. R. Stat. Soc. B 57, 289,
-    1995), columns that are shuffled together counted once. Of a column that is independent of all others and of the
-    target the true value is zero, whatever the models make of it. A stratum of one row shows no spread: nothing is
-    significant then.
+    freedom after Welch (Biometrika 34, 28, 1947). Of a column that is independent of all others and of the target the
+    true value is zero, whatever the models make of it. A stratum of one row shows no spread: it is taken to spread as
+    the stratum that spreads most, with its degrees of freedom. Where no stratum has two rows all values are 1.
+
+    Returns:
+        One-sided p-values, not adjusted; columns that are shuffled together share one.
     """
     rows = importance.increases.mean(axis=0)
-    counts = np.bincount(importance.strata, minlength=len(importance.shares))
-    p_values = np.ones(rows.shape[1])
-    if counts.min() > 1:
-        parts = [rows[importance.strata == stratum] for stratum in range(len(counts))]
+    parts = [rows[importance.strata == stratum] for stratum in range(len(importance.shares))]
+    counts = np.array([len(part) for part in parts])
+    values = np.ones(rows.shape[1])
+    several = np.flatnonzero(counts > 1)
+    if several.size:
         mean = sum(share * part.mean(axis=0) for share, part in zip(importance.shares, parts, strict=True))
-        errors = np.stack(
-            [
-                share**2 * part.var(axis=0, ddof=1) / len(part)
-                for share, part in zip(importance.shares, parts, strict=True)
-            ]
-        )
-        errors *= importance.spread**2
+        variances = np.zeros((len(parts), rows.shape[1]))
+        variances[several] = [parts[k].var(axis=0, ddof=1) for k in several]
+        widest = several[variances[several].argmax(axis=0)]
+        freedom = np.broadcast_to((counts - 1)[:, None], variances.shape).copy()
+        for k in np.flatnonzero(counts == 1):
+            variances[k], freedom[k] = variances[widest, np.arange(len(widest))], counts[widest] - 1
+        errors = (importance.shares * importance.spread)[:, None] ** 2 * variances / counts[:, None]
         total = errors.sum(axis=0)
         varied = total > 0  # a column that no model looks at changes nothing
-        freedom = total[varied] ** 2 / np.sum(errors[:, varied] ** 2 / (counts - 1)[:, None], axis=0)
-        p_values[varied] = student_t.sf(mean[varied] / np.sqrt(total[varied]), freedom)
-    return false_discovery_control(p_values)[importance.groups]
+        welch = total[varied] ** 2 / np.sum(errors[:, varied] ** 2 / freedom[:, varied], axis=0)
+        values[varied] = student_t.sf(mean[varied] / np.sqrt(total[varied]), welch)
+    return values[importance.groups]
+
+
+def significance(importance: Importance) -> Float[np.ndarray, " columns"]:
+    """Return `p_values`, adjusted for false discoveries.
+
+    After Benjamini & Hochberg (J. R. Stat. Soc. B 57, 289, 1995), columns that are shuffled together counted once.
+    """
+    _, first = np.unique(importance.groups, return_index=True)
+    return false_discovery_control(p_values(importance)[first])[importance.groups]
 
 
 def stability(

@@ -1,0 +1,363 @@
+"""The methods that the judge compares: networks of this library and the plainest controls.
+
+A method is `fit(x, y, task, seed) -> Fitted`: from the rows it is given it makes a prediction for others, a number for
+every column (higher: more important) and, where it can, a p-value for every column. All methods here share one split:
+seven tenths to train on, the rest to measure importance on; what they share is computed once per table.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+import scipy.special
+import scipy.stats
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from jaxscape import attribution, models, quench
+from jaxscape.datasets import Dataset
+from jaxscape.explain import ExplainConfig, column_importance, explore_landscape
+from jaxscape.landscape import database
+from jaxscape.objective import ravel
+from jaxscape.search.points import Status
+
+NUM_SHUFFLES = 10
+MAX_MODELS = 100
+BATCH = 64  # restarts at once
+
+
+class Fitted(NamedTuple):
+    """What a method returns: `predict(x)` gives the value, the probability of class 1 or (N, K) probabilities;
+    `ranking (columns,)`; `p_values (columns,)`, not adjusted, or None; `gradients` spent, where that is meant."""
+
+    predict: Callable[[pd.DataFrame], np.ndarray]
+    ranking: np.ndarray
+    p_values: np.ndarray | None = None
+    gradients: int | None = None
+
+
+class Split(NamedTuple):
+    """The rows of a table, encoded as numbers and split; `encode` does the same to others, `decode` undoes the
+    standardisation of a quantity."""
+
+    dataset: Dataset
+    encode: Callable[[pd.DataFrame], np.ndarray]
+    decode: Callable[[np.ndarray], np.ndarray]
+    seed: int
+
+
+Method = Callable[[pd.DataFrame, pd.Series, str, int], Fitted | None]  # None: not for such a task
+_shared: dict[tuple[Any, ...], Any] = {}
+
+
+def forget() -> None:
+    """Drop what methods share: call it before another table."""
+    _shared.clear()
+
+
+def once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute once per table what several methods need."""
+
+    @functools.wraps(function)
+    def remembered(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Any:
+        key = (function.__name__, id(x), task, seed)
+        if key not in _shared:
+            _shared[key] = function(x, y, task, seed)
+        return _shared[key]
+
+    return remembered
+
+
+@once
+def split(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Split:
+    """Split and encode a table: numbers standardised, texts one-hot, gaps filled, all fitted on the training rows."""
+    stratify = None if task == "regression" else y
+    rows, held_out = train_test_split(np.arange(len(y)), test_size=0.3, random_state=seed, stratify=stratify)
+    # Constant columns stay, as zeros, so that every method ranks every column.
+    texts = [name for name in x if not pd.api.types.is_numeric_dtype(x[name])]
+    numbers = [name for name in x if name not in texts]
+    one_hot = OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False)
+    encoder = make_column_transformer(
+        (make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()), numbers),
+        (make_pipeline(SimpleImputer(strategy="most_frequent"), one_hot, StandardScaler()), texts),
+    ).fit(x.iloc[rows])
+    column = [x.columns.get_loc(name) for name in numbers]
+    if texts:
+        kept = encoder.transformers_[1][1][1]
+        sizes = [len(c) - (drop is not None) for c, drop in zip(kept.categories_, kept.drop_idx_, strict=True)]
+        column += [x.columns.get_loc(name) for name, size in zip(texts, sizes, strict=True) for _ in range(size)]
+    values = y.to_numpy(float)
+    mean, spread = (values[rows].mean(), values[rows].std()) if task == "regression" else (0.0, 1.0)
+    encoded, targets = encoder.transform(x), (values - mean) / spread
+    classes = () if task == "regression" else tuple(str(int(label)) for label in np.unique(values))
+    names = tuple(map(str, x.columns))
+    dataset = Dataset(
+        "table", "y", task, classes, encoded[rows], targets[rows], encoded[held_out], targets[held_out],
+        names, tuple(names[i] for i in column), np.array(column), (),
+    )  # fmt: skip
+    return Split(dataset, encoder.transform, lambda outputs: mean + spread * outputs, seed)
+
+
+# --- Networks -------------------------------------------------------------------------------------------------------
+
+
+@once
+def explored(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Any, Any, Any, ExplainConfig, int]:
+    """Explore the landscape as `explain` does by default; return with it the gradients spent."""
+    config = ExplainConfig(seed=seed)
+    objective, symmetry, landscape = explore_landscape(split(x, y, task, seed).dataset, config)
+    return objective, symmetry, landscape, config, int(landscape.meta["evaluations"])
+
+
+def outputs_of(position: np.ndarray, inputs: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Return the outputs of a tanh network, by NumPy: nothing to compile for rows of another number."""
+    at = 0
+    for depth, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        weights, bias = np.split(position[at : at + (fan_in + 1) * fan_out], [fan_in * fan_out])
+        inputs = inputs @ weights.reshape(fan_in, fan_out) + bias
+        inputs = np.tanh(inputs) if depth < len(sizes) - 2 else inputs
+        at += (fan_in + 1) * fan_out
+    return inputs
+
+
+def mean_prediction(data: Split, positions: np.ndarray) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Return the mean prediction (of probabilities, of values) of some networks."""
+    dataset, config = data.dataset, ExplainConfig()
+    sizes = (len(dataset.inputs), *config.hidden, len(dataset.classes) if dataset.task == "multiclass" else 1)
+
+    def predict(x: pd.DataFrame) -> np.ndarray:
+        inputs = data.encode(x)
+        total: Any = 0
+        for position in positions:
+            outputs = outputs_of(position, inputs, sizes)
+            if dataset.task == "multiclass":
+                outputs = scipy.special.softmax(outputs, axis=1)
+            elif dataset.task == "binary":
+                outputs = scipy.special.expit(outputs[:, 0])
+            else:
+                outputs = data.decode(outputs[:, 0])
+            total = total + outputs / len(positions)
+        return total
+
+    return predict
+
+
+def judged(
+    data: Split, networks: np.ndarray, predicting: np.ndarray, objective: Any, landscape: Any, gradients: int
+) -> Fitted:
+    """Rank the columns by their importance to some networks, as the report does."""
+    dataset, config = data.dataset, ExplainConfig(seed=data.seed)
+    here = landscape._replace(minima=landscape.minima._replace(positions=networks))
+    key = jax.random.fold_in(jax.random.key(data.seed), 1)
+    copies = attribution.near_copies(dataset.x_train, dataset.column)
+    measured = column_importance(key, objective, dataset, config, here, np.arange(len(networks)), copies)
+    return Fitted(mean_prediction(data, predicting), measured.mean, attribution.p_values(measured), gradients)
+
+
+def lowest(landscape: Any) -> np.ndarray:
+    order = np.argsort(landscape.minima.energies, kind="stable")[:MAX_MODELS]
+    return landscape.minima.positions[order]
+
+
+@once
+def _all_minima(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    objective, _, landscape, _, gradients = explored(x, y, task, seed)
+    networks = lowest(landscape)
+    return judged(split(x, y, task, seed), networks, networks[:1], objective, landscape, gradients)
+
+
+def jaxscape(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """What `explain` reports by default: importance over all minima, the lowest one predicts."""
+    return _all_minima(x, y, task, seed)
+
+
+def jaxscape_mean(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """The same, but all minima together predict."""
+    networks = lowest(explored(x, y, task, seed)[2])
+    return _all_minima(x, y, task, seed)._replace(predict=mean_prediction(split(x, y, task, seed), networks))
+
+
+def best_alone(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """The network of lowest loss alone."""
+    objective, _, landscape, _, gradients = explored(x, y, task, seed)
+    networks = lowest(landscape)[:1]
+    return judged(split(x, y, task, seed), networks, networks, objective, landscape, gradients)
+
+
+@functools.partial(jax.jit, static_argnames="sizes")
+def _starts(key: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
+    return jax.vmap(lambda key: ravel(models.init(key, sizes)))(jax.random.split(key, BATCH))
+
+
+def restarts(
+    x: pd.DataFrame, y: pd.Series, task: str, seed: int, *, number: int | None, gradients: int
+) -> tuple[np.ndarray, int]:
+    """Minimise from random starts until there are `number` networks, or the gradients are spent; distinct ones, the
+    lowest first, where `number` is None."""
+    objective, symmetry, _, config, _ = explored(x, y, task, seed)
+    dataset = split(x, y, task, seed).dataset
+    sizes = (len(dataset.inputs), *config.hidden, len(dataset.classes) if task == "multiclass" else 1)
+    positions, energies, spent = np.empty((0, objective.dim)), np.empty(0), 0
+    for batch in range(1000):
+        if spent >= gradients or (number is not None and len(energies) >= number):
+            break
+        starts = _starts(jax.random.fold_in(jax.random.key(seed + 1), batch), sizes)
+        found = quench(objective, starts, num_lanes=8)
+        costs = np.cumsum(np.asarray(found.num_evaluations))
+        good = (np.asarray(found.status) == Status.CONVERGED) & (spent + costs <= gradients)
+        spent += int(costs[-1])
+        positions = np.concatenate([positions, np.asarray(found.position)[good]])
+        energies = np.concatenate([energies, np.asarray(found.energy)[good]])
+    if number is not None:
+        positions, energies = positions[:number], energies[:number]
+    order = np.argsort(energies, kind="stable")
+    positions, energies = positions[order], energies[order]
+    if number is None:
+        # Room for doubles among them: looking at all would be quadratic.
+        positions, energies = positions[: 10 * MAX_MODELS], energies[: 10 * MAX_MODELS]
+        nothing = database.Points(positions[:0], energies[:0])
+        same = database.identify(symmetry, nothing, database.Points(positions, energies))
+        positions = positions[same == np.arange(len(same))][:MAX_MODELS]
+    return positions, min(spent, gradients)
+
+
+def same_number(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """As many networks as minima were found, from random starts; together they predict."""
+    objective, _, landscape, _, _ = explored(x, y, task, seed)
+    wanted = min(len(landscape.minima.energies), MAX_MODELS)
+    networks, spent = restarts(x, y, task, seed, number=wanted, gradients=10**12)
+    return judged(split(x, y, task, seed), networks, networks, objective, landscape, spent)
+
+
+def same_gradients(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """Random starts at the gradients of the exploration: the distinct minima, at most the 100 lowest, predict."""
+    objective, _, landscape, _, gradients = explored(x, y, task, seed)
+    networks, spent = restarts(x, y, task, seed, number=None, gradients=gradients)
+    return judged(split(x, y, task, seed), networks, networks, objective, landscape, spent)
+
+
+# --- Controls of scikit-learn ---------------------------------------------------------------------------------------
+
+LINEAR = {
+    "classes": GridSearchCV(
+        LogisticRegression(max_iter=1000), {"C": np.geomspace(1e-4, 1e2, 10)}, scoring="neg_log_loss", cv=5
+    ),
+    "quantity": RidgeCV(np.geomspace(1e-2, 1e4, 25)),
+}
+FOREST = {
+    "classes": RandomForestClassifier(500, min_samples_leaf=2, n_jobs=1, random_state=0),
+    "quantity": RandomForestRegressor(500, min_samples_leaf=2, max_features=1 / 3, n_jobs=1, random_state=0),
+}
+BOOSTING = {
+    "classes": GradientBoostingClassifier(subsample=0.8, random_state=0),
+    "quantity": GradientBoostingRegressor(subsample=0.8, random_state=0),
+}
+
+
+def predicted(model: Any, data: Split, inputs: np.ndarray) -> np.ndarray:
+    if data.dataset.task == "regression":
+        return data.decode(model.predict(inputs))
+    probabilities = model.predict_proba(inputs)
+    return probabilities[:, 1] if data.dataset.task == "binary" else probabilities
+
+
+def permuted(model: Any, data: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return the permutation importance of every column on the held-out rows, in log loss or squared error, and the
+    p-value of a one-sided t-test over the rows."""
+    dataset, rng = data.dataset, np.random.default_rng(data.seed)
+    x, y = dataset.x_test, dataset.y_test
+
+    def errors(inputs: np.ndarray) -> np.ndarray:
+        if dataset.task == "regression":
+            return (model.predict(inputs) - y) ** 2
+        probabilities = np.clip(model.predict_proba(inputs), 1e-6, 1)
+        return -np.log(probabilities[np.arange(len(y)), y.astype(int)])
+
+    before, rises = errors(x), np.zeros((len(y), len(dataset.features)))
+    for column in range(rises.shape[1]):
+        inputs = dataset.column == column
+        for _ in range(NUM_SHUFFLES):
+            moved = np.where(inputs, x[rng.permutation(len(x))], x)
+            rises[:, column] += (errors(moved) - before) / NUM_SHUFFLES
+    varied = rises.std(axis=0) > 0
+    p_values = np.ones(rises.shape[1])
+    p_values[varied] = scipy.stats.ttest_1samp(rises[:, varied], 0, alternative="greater").pvalue
+    return rises.mean(axis=0), p_values
+
+
+def by_column(values: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Add up what belongs to the inputs of each column."""
+    return np.bincount(dataset.column, values, minlength=len(dataset.features))
+
+
+def control(models_of: dict[str, Any], own: str) -> tuple[Method, Method, Callable[..., Any]]:
+    """Return a model of scikit-learn as two methods, ranked by permutation and by its own measure, and the model."""
+
+    def fitted(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Any:
+        data = split(x, y, task, seed)
+        model = clone(models_of["quantity" if task == "regression" else "classes"])
+        model.fit(data.dataset.x_train, data.dataset.y_train)
+        return getattr(model, "best_estimator_", model)
+
+    fitted.__name__ = str(models_of["quantity"])
+    fit = once(fitted)
+
+    def by_permutation(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+        data, model = split(x, y, task, seed), fit(x, y, task, seed)
+        ranking, p_values = permuted(model, data)
+        return Fitted(lambda rows: predicted(model, data, data.encode(rows)), ranking, p_values)
+
+    def by_own(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+        data, model = split(x, y, task, seed), fit(x, y, task, seed)
+        values = np.abs(np.atleast_2d(getattr(model, own))).sum(axis=0)
+        return Fitted(lambda rows: predicted(model, data, data.encode(rows)), by_column(values, data.dataset))
+
+    return by_permutation, by_own, fit
+
+
+linear, linear_own, _ = control(LINEAR, "coef_")
+forest, forest_own, _ = control(FOREST, "feature_importances_")
+boosting, boosting_own, boosting_model = control(BOOSTING, "feature_importances_")
+
+
+def boosting_shap(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted | None:
+    """Gradient boosting ranked by the mean magnitude of its TreeSHAP values on held-out rows; it knows two classes."""
+    import shap
+
+    if task == "multiclass":
+        return None
+    data, model = split(x, y, task, seed), boosting_model(x, y, task, seed)
+    values = np.abs(np.asarray(shap.TreeExplainer(model).shap_values(data.dataset.x_test[:200]))).mean(axis=0)
+    return boosting_own(x, y, task, seed)._replace(ranking=by_column(values, data.dataset))
+
+
+METHODS: dict[str, Method] = {
+    "jaxscape": jaxscape,
+    "jaxscape, minima predict together": jaxscape_mean,
+    "network of lowest loss alone": best_alone,
+    "as many random restarts": same_number,
+    "random restarts at equal gradients": same_gradients,
+    "linear, permutation": linear,
+    "linear, coefficients": linear_own,
+    "forest, permutation": forest,
+    "forest, impurity": forest_own,
+    "boosting, permutation": boosting,
+    "boosting, impurity": boosting_own,
+    "boosting, TreeSHAP": boosting_shap,
+}
+EXTRAS = frozenset({"boosting, TreeSHAP"})
