@@ -121,7 +121,7 @@ def explored(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Any, 
     """Explore the landscape as `explain` does by default; return with it the gradients spent."""
     config = ExplainConfig(seed=seed)
     objective, symmetry, landscape = explore_landscape(split(x, y, task, seed).dataset, config)
-    return objective, symmetry, landscape, config, int(landscape.meta["evaluations"])
+    return objective, symmetry, landscape, config, landscape.ledger.evaluations
 
 
 def outputs_of(position: np.ndarray, inputs: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:

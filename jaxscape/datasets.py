@@ -198,7 +198,7 @@ def _read_csv(path: Path, target: str | None) -> Table:
     notes = []
     if target is None:
         target = header[-1]
-        notes.append(f"target: the last column, {target!r} (choose another with --target)")
+        notes.append(f"target: the last column, {target!r} (or name another)")
     if target not in header:
         close = difflib.get_close_matches(target, header, 1, cutoff=0)
         hint = f"; the closest is {close[0]!r}" if close else ""
@@ -321,11 +321,11 @@ def _encode_target(
             raise DataError(f"{where} holds text where numbers were expected: {wrong!r}")
         return "regression", (), numbers
     if len(classes) > _MAX_CLASSES:
-        hint = "join the rare ones, or add --task regression if it is a quantity"
+        hint = "join the rare ones, or set the task to regression if it is a quantity"
         raise DataError(f"{where} has {len(classes)} classes, more than {_MAX_CLASSES}: {hint}")
     chosen: Task = "binary" if len(classes) == 2 else "multiclass"
     if task not in ("auto", chosen):
-        raise DataError(f"{where} has {len(classes)} classes: that is --task {chosen}, not {task}")
+        raise DataError(f"{where} has {len(classes)} classes: the task is {chosen}, not {task}")
     smallest = y.value_counts()
     if smallest.min() < 4:
         raise DataError(f"{where} has only {smallest.min()} rows of {smallest.idxmin()!r}: at least 4 are needed")
@@ -335,7 +335,9 @@ def _encode_target(
     else:
         notes.append(f"the model tells apart {len(names)} classes of {table.target}: {', '.join(names)}")
         if task == "auto" and not is_text:
-            notes.append(f"{where} holds whole numbers, taken as classes; if it is a quantity, add --task regression")
+            notes.append(
+                f"{where} holds whole numbers, taken as classes; if it is a quantity, set the task to regression"
+            )
     return chosen, names, y.map({value: index for index, value in enumerate(classes)}).to_numpy(float)
 
 

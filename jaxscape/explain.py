@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -298,13 +299,13 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
             f"l2 must be positive, got {config.l2}: without it the minima are not isolated and the search cannot end"
         )
     if dataset is not None and config.loss == "balanced" and dataset.task == "regression":
-        raise DataError("--loss balanced weighs classes, but the target is a quantity")
+        raise DataError("loss balanced weighs classes, but the target is a quantity")
     if dataset is not None and config.loss == "auc" and dataset.task != "binary":
-        raise DataError("--loss auc needs a target with two classes")
+        raise DataError("loss auc needs a target with two classes")
     if dataset is not None and config.loss == "auc" and len(dataset.y_train) > _MAX_RANKED:
         raise DataError(
-            f"--loss auc compares all pairs of rows, at most {_MAX_RANKED:,} for training, and here are "
-            f"{len(dataset.y_train):,}: take fewer rows, or --loss balanced"
+            f"loss auc compares all pairs of rows, at most {_MAX_RANKED:,} for training, and here are "
+            f"{len(dataset.y_train):,}: take fewer rows, or loss balanced"
         )
 
 
@@ -341,21 +342,19 @@ def explore_landscape(
     num_lanes = 4 if jax.default_backend() == "cpu" else 64
     settings = ExploreConfig(num_minima=config.minima, hopping_steps=500, num_searches=20, num_lanes=num_lanes)
     exploration = explore.start(objective, symmetry, starts, jax.random.fold_in(key, 1), settings)
-    meta = {"settings": _settings(config), "data": _digest(dataset)}
-    exploration = exploration._replace(landscape=database.empty(symmetry, meta))
+    origin = {"settings": np.asarray(json.dumps(_settings(config))), "data": np.asarray(_digest(dataset))}
     if resume and checkpoint is not None and checkpoint.exists():
-        exploration = _resume(exploration, checkpoint, meta)
+        exploration = _resume(exploration, checkpoint, origin)
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     while not explore.finished(exploration, settings, Budget(config.rounds)):
         tell = functools.partial(_tell, progress, config, exploration)
         exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
         if checkpoint is not None and len(exploration.landscape.minima.energies):
-            database.save(checkpoint, exploration.landscape, extra=explore.checkpoint(exploration))
+            database.save(checkpoint, exploration.landscape, extra=explore.checkpoint(exploration) | origin)
     if len(exploration.landscape.minima.energies) == 0:
         raise DataError(
-            f"no minimum was found in {config.rounds} rounds: the loss is hard to minimise; try more --rounds or "
-            "another --l2"
+            f"no minimum was found in {config.rounds} rounds: {explore.empty_because(exploration.landscape)}"
         )
     return objective, symmetry, exploration.landscape
 
@@ -370,18 +369,20 @@ def _tell(progress: Progress, config: ExplainConfig, exploration: Exploration, p
     progress(0.9 * part, f"{phase}{compiling} ({found})")
 
 
-def _resume(fresh: Exploration, checkpoint: Path, meta: dict[str, Any]) -> Exploration:
+def _resume(fresh: Exploration, checkpoint: Path, origin: dict[str, np.ndarray]) -> Exploration:
     try:
-        landscape = database.load(checkpoint)
-        before = landscape.meta.get("settings", {})
-        different = [name for name, value in meta["settings"].items() if before.get(name) != value]
+        landscape, saved = database.load(checkpoint), database.load_extra(checkpoint)
+        if not origin.keys() <= saved.keys():
+            raise DataError(f"{checkpoint} does not say what it was made from: do not resume")
+        before, now = (json.loads(str(each["settings"])) for each in (saved, origin))
+        different = [name for name, value in now.items() if before.get(name) != value]
         if different:
             raise DataError(
-                f"{checkpoint} was made with another {', '.join(different)}: use the same, or run without --resume"
+                f"{checkpoint} was made with another {', '.join(different)}: take the same, or do not resume"
             )
-        if landscape.meta.get("data") != meta["data"]:
-            raise DataError(f"{checkpoint} was made from other data: run without --resume to start again")
-        return explore.restore(fresh, landscape, database.load_extra(checkpoint))
+        if saved["data"] != origin["data"]:
+            raise DataError(f"{checkpoint} was made from other data: do not resume")
+        return explore.restore(fresh, landscape, saved)
     except DataError:
         raise
     except ValueError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
@@ -52,20 +53,46 @@ def from_loss(
         The objective over flat vectors of length `dim`, in the order of `jax.flatten_util.ravel_pytree`.
 
     Raises:
-        ValueError: if the parameters hold no numbers, or if the loss is not a floating-point scalar.
+        ValueError: if a leaf of the parameters holds anything but floating-point numbers (it is named), if there are
+            none, or if the loss is not a floating-point scalar of JAX.
 
     >>> import jax.numpy as jnp
     >>> bowl = from_loss(lambda params, _: jnp.sum(params["a"] ** 2) + params["b"] ** 2, {"a": jnp.ones(2), "b": 1.0})
     >>> bowl.dim, float(value_and_grad(bowl, jnp.ones(3))[0])
     (3, 3.0)
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        kind = np.result_type(leaf) if isinstance(leaf, (float, int, np.generic)) else getattr(leaf, "dtype", None)
+        if kind is None or not jnp.issubdtype(kind, jnp.floating):
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)} must hold floating-point numbers, got {kind or repr(leaf)}: pass "
+                "what is not to be moved as data, or convert it"
+            )
     flat, unravel = ravel_pytree(params)
-    if flat.size == 0 or not jnp.issubdtype(flat.dtype, jnp.floating):
-        raise ValueError(f"params must hold floating-point numbers, got {flat.size} values of dtype {flat.dtype}")
-    out = jax.eval_shape(loss, params, data)
-    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+    if flat.size == 0:
+        raise ValueError("params must hold floating-point numbers, got 0 values")
+    out = jax.eval_shape(lambda params, data: _as_output(loss(params, data)), params, data)
+    if out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"loss(params, data) must return a floating-point scalar, got {out}")
     return Objective(data=data, loss=loss, unravel=unravel, dim=flat.size, zero_modes=zero_modes)
+
+
+def _as_output(value: Any) -> Any:
+    if not isinstance(value, jax.Array):
+        raise ValueError(
+            f"loss(params, data) must return a scalar of JAX that depends on params, got {value!r}: a number of Python "
+            "or NumPy has no gradient"
+        )
+    return value
+
+
+def check_points(dim: int, **points: Any) -> None:
+    """Raise a `ValueError` unless each of the named arguments is an array of at least one point, (n, dim)."""
+    for name, array in points.items():
+        if not isinstance(array, (jax.Array, np.ndarray)):
+            raise ValueError(f"{name} must be an array of shape (n, {dim}), got a {type(array).__name__}")
+        if array.ndim != 2 or array.shape[1] != dim or len(array) == 0:
+            raise ValueError(f"{name} must have shape (n, {dim}) with at least one row, got {array.shape}")
 
 
 def ravel(params: Any) -> Float[Array, " P"]:

@@ -17,7 +17,7 @@ from jaxscape import plotting
 from jaxscape.analysis import conserved, validation
 from jaxscape.explain import Explanation
 from jaxscape.files import replacing
-from jaxscape.landscape import database
+from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _MAX_NODES = 12
 _FEWEST_SETS = 40  # below, no p-value can be 0.05 with some certainty
 _NAMES = {"auc": "AUC", "r2": "R²"}
 _POOR = {"auc": 0.7, "r2": 0.3}
+_FIGURES = ("features", "permutation_test", "disconnectivity", "conserved_levels", "conserved_map")
+_FORMULA = "=+-@\t\r\n"  # what a cell begins with that a spreadsheet computes
 
 
 def measure(explanation: Explanation) -> str:
@@ -144,8 +146,8 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "coverage": {
                 kind: each._asdict() for kind, each in zip(("minima", "transition_states"), seen, strict=True)
             },
-            "evaluations": landscape.meta.get("evaluations", 0),
-            "outcomes": landscape.meta.get("outcomes", {}),
+            "evaluations": landscape.ledger.evaluations,
+            "outcomes": ledger.to_names(landscape.ledger),
         },
         "performance": {
             f"{score}_train": explanation.train_score,
@@ -254,7 +256,10 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
 
 
 def write(explanation: Explanation, folder: Path) -> None:
-    """Write `index.html`, `figures/*.png`, `features.csv` and `summary.json` into a folder, made if need be."""
+    """Write `index.html`, `figures/*.png`, `features.csv` and `summary.json` into a folder, made if need be.
+
+    The names in `features.csv` are as `as_text` makes them: `name.removeprefix("'")` is the name of the column.
+    """
     pngs = {}
     for name, figure in figures(explanation).items():
         buffer = io.BytesIO()
@@ -265,17 +270,30 @@ def write(explanation: Explanation, folder: Path) -> None:
         pngs[name] = buffer.getvalue()
     content = summary(explanation)
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, list(content["features"][0]))
+    # Where lists are separated by semicolons, a name without quotes is split at its own.
+    writer = csv.DictWriter(table, list(content["features"][0]), quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
-    writer.writerows(content["features"])
+    writer.writerows(row | {"name": as_text(row["name"])} for row in content["features"])
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for stale in {"permutation_test", "disconnectivity", "conserved_levels"} - pngs.keys():
+    for stale in set(_FIGURES) - pngs.keys():
         (folder / "figures" / f"{stale}.png").unlink(missing_ok=True)
     for name, png in pngs.items():
         _write(folder / "figures" / f"{name}.png", png)
     _write(folder / "features.csv", table.getvalue().encode())
     _write(folder / "index.html", _page(explanation, content, pngs).encode())
     _write(folder / "summary.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def as_text(name: str) -> str:
+    """Put an apostrophe before a name that a spreadsheet might take for a formula, or that begins with one."""
+    return f"'{name}" if name.startswith(("'", *_FORMULA)) else name
+
+
+def discard(folder: Path) -> None:
+    """Remove from a folder what `write` writes, if it is there, and nothing else."""
+    figures = [f"figures/{name}.png" for name in _FIGURES]
+    for name in ("index.html", "summary.json", "features.csv", *figures):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, bytes]) -> str:

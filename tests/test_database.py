@@ -1,10 +1,15 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxscape import database, models, symmetry
+from jaxscape.landscape import ledger
 from jaxscape.landscape.database import Minima, TransitionStates
+from jaxscape.landscape.ledger import Search
+from jaxscape.search.points import StationaryPoint, Status
 
 SIZES = (2, 3, 1)
 GROUP = models.symmetry(SIZES, "tanh")
@@ -32,12 +37,14 @@ def isomers(rng, x, number):
 def landscape(seed=0, number=4):
     rng = np.random.default_rng(seed)
     found, _ = database.insert_minima(
-        database.empty(GROUP, {"seed": seed}), minima(rng.normal(size=(number, GROUP.dim)), range(number))
+        database.empty(GROUP), minima(rng.normal(size=(number, GROUP.dim)), range(number))
     )
     found, _ = database.insert_transition_states(
         found, states(rng.normal(size=(2, GROUP.dim)), [9, 10], [[1, 0], [2, 2]])
     )
-    return database.add_attempted(found, np.array([[1, 0]]))
+    points = StationaryPoint(*np.zeros((3, 2)), np.array([5, 7]), np.array([Status.CONVERGED, Status.FLAT]))
+    spent = ledger.record(found.ledger, Search.MINIMA, points)
+    return database.add_attempted(found, np.array([[1, 0]]))._replace(ledger=spent)
 
 
 def assert_equal(one, other):
@@ -45,7 +52,8 @@ def assert_equal(one, other):
         for name, field in getattr(one, group)._asdict().items():
             np.testing.assert_array_equal(field, getattr(getattr(other, group), name), err_msg=name)
     np.testing.assert_array_equal(one.attempted, other.attempted)
-    assert dict(one.meta) == dict(other.meta)
+    assert ledger.to_names(one.ledger) == ledger.to_names(other.ledger)
+    assert one.ledger.evaluations == other.ledger.evaluations
 
 
 @settings(max_examples=25, deadline=None)
@@ -116,8 +124,54 @@ def test_damaged_foreign_and_old_files_are_told_apart_from_landscapes(tmp_path):
     np.savez(path, schema_version=np.asarray(database.SCHEMA_VERSION))
     with pytest.raises(database.LandscapeFileError, match="missing"):
         database.load(path)
+    np.savez(path, schema_version=np.asarray("three"))
+    with pytest.raises(database.LandscapeFileError, match="schema three"):
+        database.load(path)
     with pytest.raises(FileNotFoundError):
         database.load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("minima/energies", np.array([0.0, 1.0, np.nan, 3.0]), "minima/energies.*not finite"),
+        ("minima/energies", np.array(["a", "b", "c", "d"]), "minima/energies should hold numbers"),
+        ("minima/positions", np.zeros((3, GROUP.dim)), r"minima/positions has the shape \(3"),
+        ("minima/visits", np.array([1, 1, 0, 1]), "minima/visits holds numbers below 1"),
+        ("minima/searches", np.array([0.5, 1, 1, 1]), "minima/searches should hold whole numbers"),
+        ("transition_states/minima", np.array([[0, 1], [2, 4]]), "minima that are not there: there are 4"),
+        ("transition_states/minima", np.array([[0, 1], [-1, 2]]), "minima that are not there"),
+        ("transition_states/energies", np.array([9.0, 1.0]), "does not lie above"),
+        ("attempted", np.array([[0, 9, 1]]), "attempted names minima that are not there"),
+        ("attempted", np.array([0, 1]), "attempted has the shape"),
+        ("symmetry/0/bias", np.array([1, 2, 99]), "weights beyond"),
+        ("ledger/outcomes", np.asarray('{"minima": {"CONVERGED": 1'), "Expecting"),
+        ("ledger/outcomes", np.asarray('{"minima": {"LOST": 1}}'), "LOST"),
+        ("ledger/outcomes", np.asarray("[1]"), "no whole landscape"),
+    ],
+)
+def test_what_contradicts_itself_is_not_loaded(tmp_path, name, value, message):
+    path = tmp_path / "a.npz"
+    database.save(path, landscape())
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **(arrays | {name: value}))
+    with pytest.raises(database.LandscapeFileError, match=message) as raised:
+        database.load(path)
+    assert str(path) in str(raised.value)
+
+
+def test_files_of_the_schema_before_still_load(tmp_path):
+    path = tmp_path / "a.npz"
+    database.save(path, landscape())
+    with np.load(path) as archive:
+        arrays = {name: array for name, array in archive.items() if not name.startswith("ledger/")}
+    meta = {"evaluations": 12, "outcomes": {"minima": {"CONVERGED": 1, "FLAT": 1}}, "settings": {"l2": 0.1}}
+    np.savez(path, **(arrays | {"schema_version": np.asarray(2), "meta": np.asarray(json.dumps(meta))}))
+    assert_equal(database.load(path), landscape())
+    np.savez(path, **(arrays | {"schema_version": np.asarray(2), "meta": np.asarray("{damaged")}))
+    with pytest.raises(database.LandscapeFileError, match="no whole landscape"):
+        database.load(path)
 
 
 def test_merging_doubles_nothing_and_maps_ids():
@@ -126,6 +180,8 @@ def test_merging_doubles_nothing_and_maps_ids():
     assert len(merged.minima.energies) == 8
     assert merged.transition_states.minima.tolist() == [[0, 1], [2, 2], [4, 5], [6, 6]]
     assert merged.attempted.tolist() == [[0, 1, 1], [4, 5, 1]]
+    assert merged.ledger.evaluations == 24
+    assert ledger.to_names(merged.ledger) == {"minima": {"CONVERGED": 2, "FLAT": 2}}
     twice = database.merge(merged, second)
     assert len(twice.minima.energies) == 8
     assert len(twice.transition_states.energies) == 4

@@ -129,7 +129,7 @@ def test_few_whole_numbers_are_classes_unless_a_quantity_is_asked_for():
     y = pd.Series(np.where(np.arange(ROWS) < 2, np.nan, np.arange(ROWS) % 3 * 10 + 5))
     data = prepare(table()._replace(y=y))
     assert (data.task, data.classes) == ("multiclass", ("5", "15", "25"))
-    assert any("taken as classes" in note and "--task regression" in note for note in data.notes)
+    assert any("taken as classes" in note and "set the task to regression" in note for note in data.notes)
     asked = prepare(table()._replace(y=y), task="multiclass")
     assert asked.classes == data.classes
     assert not any("taken as classes" in note for note in asked.notes)
@@ -200,10 +200,10 @@ def test_bad_files_get_one_clear_line(tmp_path, text, message):
     ("columns", "y", "task", "message"),
     [
         ({}, np.zeros(ROWS), "auto", "one value only"),
-        ({}, np.arange(ROWS) % 3, "binary", "3 classes.*--task multiclass"),
-        ({}, np.arange(ROWS) % 2, "multiclass", "2 classes.*--task binary"),
+        ({}, np.arange(ROWS) % 3, "binary", "3 classes.*the task is multiclass"),
+        ({}, np.arange(ROWS) % 2, "multiclass", "2 classes.*the task is binary"),
         ({}, [f"name {i % 30}" for i in range(ROWS)], "auto", "30 classes, more than 20"),
-        ({}, np.arange(ROWS), "multiclass", "60 classes, more than 20.*--task regression"),
+        ({}, np.arange(ROWS), "multiclass", "60 classes, more than 20.*set the task to regression"),
         ({}, np.repeat(["u", "v", "w"], [30, 27, 3]), "auto", "only 3 rows of 'w'"),
         ({}, np.tile(["u", "v"], ROWS // 2), "regression", "text where numbers were expected: 'u'"),
         ({}, np.where(np.arange(ROWS) == 3, np.inf, np.arange(ROWS) + 0.5), "auto", "infinite"),

@@ -79,7 +79,9 @@ def test_the_landscape_can_be_read_back(report):
     landscape = database.load(report / "landscape.npz")
     summary = json.loads((report / "summary.json").read_text())
     assert len(landscape.minima.energies) == summary["landscape"]["num_minima"]
-    assert landscape.meta["settings"]["hidden"] == [2]
+    assert landscape.ledger.evaluations == summary["landscape"]["evaluations"]
+    settings = json.loads(str(database.load_extra(report / "landscape.npz")["settings"]))
+    assert settings["hidden"] == [2]
 
 
 def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):

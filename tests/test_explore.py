@@ -5,8 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import Budget, ExploreConfig, database, disconnectivity, explore, objective, quench, surfaces, symmetry
-from jaxscape.landscape import certify
+from jaxscape import (
+    Budget,
+    ExploreConfig,
+    Symmetry,
+    database,
+    disconnectivity,
+    explore,
+    objective,
+    quench,
+    surfaces,
+    symmetry,
+)
+from jaxscape.landscape import certify, ledger
 from jaxscape.landscape import explore as stages
 
 # An exhaustive search independent of this library: energies of all stationary points up to symmetry.
@@ -77,14 +88,16 @@ def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, 
             state = stages.advance(problem, state, jax.random.key(6), CONFIG)
         np.testing.assert_array_equal(state.landscape.minima.positions, found.minima.positions)
         np.testing.assert_array_equal(state.landscape.transition_states.minima, found.transition_states.minima)
-        assert dict(state.landscape.meta) == dict(found.meta)
+        assert ledger.to_names(state.landscape.ledger) == ledger.to_names(found.ledger)
+        assert state.landscape.ledger.evaluations == found.ledger.evaluations
 
 
 def test_a_budget_of_evaluations_or_seconds_ends_after_a_round(xor):
     problem, group, starts, _, saved = xor
     found = explore(problem, group, starts, jax.random.key(6), CONFIG, budget=Budget(evaluations=10))
     np.testing.assert_array_equal(found.minima.positions, saved[0][0].minima.positions)
-    found = explore(problem, group, starts, jax.random.key(6), CONFIG, budget=Budget(seconds=0))
+    with pytest.warns(UserWarning, match="within the budget"):
+        found = explore(problem, group, starts, jax.random.key(6), CONFIG, budget=Budget(seconds=0))
     assert len(found.minima.energies) == 0
 
 
@@ -112,10 +125,10 @@ def test_a_descent_that_ends_on_a_saddle_goes_on_to_a_minimum(xor):
 
 def test_outcomes_of_all_searches_are_on_record(xor):
     _, _, _, found, saved = xor
-    outcomes = found.meta["outcomes"]
+    outcomes = ledger.to_names(found.ledger)
     assert sum(outcomes["saddle searches"].values()) == len(saved) * CONFIG.num_searches
     assert outcomes["minima"]["CONVERGED"] >= 7
-    assert found.meta["evaluations"] > sum(outcomes["hops"].values())
+    assert found.ledger.evaluations > sum(outcomes["hops"].values())
 
 
 def test_determinants_and_orders_are_those_of_the_points(xor):
@@ -159,8 +172,17 @@ def test_float32_and_wrong_dimensions_are_refused():
     problem, group = surfaces.xor()
     with pytest.raises(ValueError, match="float64"):
         explore(problem, group, jnp.zeros((2, problem.dim), jnp.float32), jax.random.key(0))
-    with pytest.raises(ValueError, match="one dimension"):
+    with pytest.raises(ValueError, match="starts must have shape"):
         explore(problem, group, jnp.zeros((2, 3)), jax.random.key(0))
+    with pytest.raises(ValueError, match="one dimension"):
+        explore(problem, Symmetry((), dim=3), jnp.zeros((2, problem.dim)), jax.random.key(0))
+
+
+def test_a_landscape_of_another_model_is_not_added_to():
+    problem, group = surfaces.xor()
+    other = database.empty(Symmetry((), dim=group.dim))
+    with pytest.raises(ValueError, match="another symmetry"):
+        explore(problem, group, jnp.zeros((2, problem.dim)), jax.random.key(0), landscape=other)
 
 
 def test_a_checkpoint_of_other_settings_is_refused():
@@ -169,3 +191,14 @@ def test_a_checkpoint_of_other_settings_is_refused():
     large = stages.start(problem, group, jnp.zeros((3, problem.dim)), jax.random.key(0))
     with pytest.raises(ValueError, match="other settings"):
         stages.restore(large, small.landscape, stages.checkpoint(small))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda arrays: arrays.pop("round"), lambda arrays: arrays.update(idle=np.array("x"))]
+)
+def test_a_checkpoint_without_its_round_is_a_value_error(damage):
+    problem, group = surfaces.xor()
+    fresh = stages.start(problem, group, jnp.zeros((2, problem.dim)), jax.random.key(0))
+    damage(arrays := stages.checkpoint(fresh))
+    with pytest.raises(ValueError, match="how far it is"):
+        stages.restore(fresh, fresh.landscape, arrays)

@@ -60,6 +60,9 @@ def test_equal_models_share_compiled_code(network):
         (lambda p, _: p, jnp.ones(3), "scalar"),
         (lambda p, _: jnp.sum(p).astype(int), jnp.ones(3), "scalar"),
         (lambda p, _: jnp.sum(p), jnp.arange(3), "floating-point"),
+        (lambda p, _: jnp.sum(p["a"]), {"a": jnp.ones(2), "steps": jnp.array(3)}, r"params\['steps'\].*int"),
+        (lambda p, _: jnp.sum(p["a"]), {"a": jnp.ones(2), "name": "tanh"}, r"params\['name'\].*'tanh'"),
+        (lambda p, _: 0.5, jnp.ones(2), "got 0.5"),
         (lambda p, _: 0.0, {}, "0 values"),
     ],
 )

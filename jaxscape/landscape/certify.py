@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxscape.landscape import database
+from jaxscape.landscape import database, ledger
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape, Minima, Points, TransitionStates
+from jaxscape.landscape.ledger import Search
 from jaxscape.objective import Objective, value
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search import newton
@@ -49,21 +50,9 @@ def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
 
 
-def record(landscape: Landscape, search: str, points: StationaryPoint) -> Landscape:
-    """Add the outcomes and the cost of a batch of searches to `meta`: nothing is thrown away silently."""
-    outcomes = {kind: dict(counts) for kind, counts in landscape.meta.get("outcomes", {}).items()}
-    counts = outcomes.setdefault(search, {})
-    for status, number in zip(*np.unique(points.status, return_counts=True), strict=True):
-        name = Status(status).name
-        counts[name] = counts.get(name, 0) + int(number)
-    landscape = landscape._replace(meta={**landscape.meta, "outcomes": outcomes})
-    return spend(landscape, int(np.sum(points.num_evaluations)))
-
-
-def spend(landscape: Landscape, evaluations: int) -> Landscape:
-    """Add to the number of gradients that `meta` keeps; a Hessian counts as many as it has columns."""
-    total = landscape.meta.get("evaluations", 0) + evaluations
-    return landscape._replace(meta={**landscape.meta, "evaluations": total})
+def record(landscape: Landscape, search: Search, points: StationaryPoint) -> Landscape:
+    """Enter the outcomes and the cost of a batch of searches into the ledger."""
+    return landscape._replace(ledger=ledger.record(landscape.ledger, search, points))
 
 
 def _negative(eigenvalues: Float[np.ndarray, "n P"]) -> Bool[np.ndarray, "n P"]:
@@ -133,14 +122,14 @@ def certified(
         config: settings of the descents.
 
     Returns:
-        The landscape of those that are what they were said to be; `meta["outcomes"]` counts the others.
+        The landscape of those that are what they were said to be; its ledger counts the others.
     """
     landscape = database.empty(symmetry)
     if len(minima):
         landscape, _ = insert_ends(objective, landscape, _unpolished(objective, minima), config)
     if len(saddles):
         polished = polish(objective, saddles, 1, config)
-        landscape = record(landscape, "polished saddles", polished.point)
+        landscape = record(landscape, Search.POLISHED_SADDLES, polished.point)
         good = polished.point.status == Status.CONVERGED
         landscape = insert_saddles(objective, landscape, take(polished, good), config)
     return landscape
@@ -185,7 +174,7 @@ def insert_ends(
     ids = np.append(np.arange(size), np.full(len(points.energy), -1))
     if new.size:
         settled = settle(objective, np.asarray(points.position)[new - size], config)
-        landscape = record(landscape, "minima", settled.point)
+        landscape = record(landscape, Search.MINIMA, settled.point)
         good = settled.point.status == Status.CONVERGED
         settled, counts = take(settled, good), counts[good]
         minima = Minima(
@@ -218,7 +207,7 @@ def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, co
     ends = jax.tree.map(lambda *sides: np.stack(sides), connections.minus, connections.plus)
     statuses = ends.status.max(axis=0)
     landscape = record(
-        landscape, "push-offs", ends._replace(status=statuses, num_evaluations=ends.num_evaluations.sum(axis=0))
+        landscape, Search.PUSH_OFFS, ends._replace(status=statuses, num_evaluations=ends.num_evaluations.sum(axis=0))
     )
     good = statuses == Status.CONVERGED
     if not good.any():
@@ -230,7 +219,7 @@ def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, co
     below = np.all(pairs >= 0, axis=1)
     below[below] &= np.all(landscape.minima.energies[pairs[below]] < energies[below, None], axis=1)
     outcome = np.where(below, Status.CONVERGED, Status.PUSHOFF_FAILED)
-    landscape = record(landscape, "connections", polished.point._replace(status=outcome, num_evaluations=0))
+    landscape = record(landscape, Search.CONNECTIONS, polished.point._replace(status=outcome, num_evaluations=0))
     states = TransitionStates(
         positions=polished.point.position,
         energies=energies,

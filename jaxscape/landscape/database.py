@@ -17,9 +17,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from jaxscape.files import replacing
+from jaxscape.landscape import ledger
+from jaxscape.landscape.ledger import Ledger
 from jaxscape.symmetry import HiddenLayer, Symmetry, align, fingerprint
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_OLDEST_SCHEMA = 2  # kept the ledger in a JSON text with other things
 ENERGY_TOL = 1e-8  # times max(1, |energy|)
 DISTANCE_TOL = 1e-4  # between polished points, in units of the parameters
 
@@ -63,28 +66,27 @@ class Landscape(NamedTuple):
     """A database of stationary points; ids are row numbers and never change.
 
     `minima`, `transition_states`; `attempted (A, 3)`: pairs of minima between which searches were made, in ascending
-    order, and how many; `symmetry` of the model; `meta`: what can be written as JSON (settings, outcomes of searches,
-    gradient evaluations).
+    order, and how many; `symmetry` of the model; `ledger`: what the searches have cost and how they ended.
     """
 
     minima: Minima
     transition_states: TransitionStates
     attempted: Int[np.ndarray, "A 3"]
     symmetry: Symmetry
-    meta: Mapping[str, Any]
+    ledger: Ledger
 
 
 class LandscapeFileError(ValueError):
     """A file is not a landscape, is damaged, or was written with another schema."""
 
 
-def empty(symmetry: Symmetry, meta: Mapping[str, Any] | None = None) -> Landscape:
+def empty(symmetry: Symmetry) -> Landscape:
     """Return a landscape without points."""
     rows, vectors, counts = np.empty(0), np.empty((0, symmetry.dim)), np.empty(0, int)
     minima = Minima(vectors, rows, rows, vectors, rows, counts, counts, counts)
     pairs = np.empty((0, 2), int)
     states = TransitionStates(vectors, rows, rows, vectors, rows, counts, pairs, counts)
-    return Landscape(minima, states, np.empty((0, 3), int), symmetry, dict(meta or {}))
+    return Landscape(minima, states, np.empty((0, 3), int), symmetry, ledger.empty())
 
 
 class Points(NamedTuple):
@@ -232,25 +234,27 @@ def insert_transition_states(
 
 
 def merge(first: Landscape, second: Landscape) -> Landscape:
-    """Put two databases of the same model into one; the ids of the first stay, nothing is doubled.
+    """Put two databases of the same model into one; the ids of the first stay, nothing is doubled, ledgers add up.
 
     Raises:
         ValueError: if the two have different symmetries.
     """
-    if not _same_symmetry(first.symmetry, second.symmetry):
+    if not same_symmetry(first.symmetry, second.symmetry):
         raise ValueError("only landscapes of the same model can be merged: the symmetries differ")
     merged, ids = insert_minima(first, second.minima)
     searches = merged.minima.searches.copy()
     searched_before = ids < len(first.minima.energies)
     np.add.at(searches, ids[searched_before], second.minima.searches[searched_before])
-    merged = merged._replace(minima=merged.minima._replace(searches=searches))
+    minima = merged.minima._replace(searches=searches)
+    merged = merged._replace(minima=minima, ledger=ledger.add(first.ledger, second.ledger))
     states = second.transition_states
     merged, _ = insert_transition_states(merged, states._replace(minima=ids[states.minima]))
     searched = ids[second.attempted[:, :2]].repeat(second.attempted[:, 2], axis=0)
     return add_attempted(merged, searched)
 
 
-def _same_symmetry(first: Symmetry, second: Symmetry) -> bool:
+def same_symmetry(first: Symmetry, second: Symmetry) -> bool:
+    """Say whether two symmetries are the same group of the same vector."""
     numbers = [(s.dim, s.odd, s.num_atoms, len(s.layers)) for s in (first, second)]
     if numbers[0] != numbers[1]:
         return False
@@ -280,7 +284,7 @@ def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[s
 
     Args:
         path: the file to write or replace; its folder must exist.
-        landscape: what to write; `meta` must be JSON.
+        landscape: what to write.
         extra: more arrays to keep in the same file, found again by `load_extra`.
     """
     path = Path(path)
@@ -291,7 +295,8 @@ def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[s
         "symmetry/odd": np.asarray(landscape.symmetry.odd),
         "symmetry/num_atoms": np.asarray(landscape.symmetry.num_atoms),
         "symmetry/num_layers": np.asarray(len(landscape.symmetry.layers)),
-        "meta": np.asarray(json.dumps(dict(landscape.meta))),
+        "ledger/evaluations": np.asarray(landscape.ledger.evaluations),
+        "ledger/outcomes": np.asarray(json.dumps(ledger.to_names(landscape.ledger))),
     }
     for i, layer in enumerate(landscape.symmetry.layers):
         arrays |= {f"symmetry/{i}/{name}": field for name, field in layer._asdict().items()}
@@ -307,15 +312,21 @@ def load(path: str | os.PathLike[str]) -> Landscape:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        LandscapeFileError: if the file is damaged, foreign, or of another schema version.
+        LandscapeFileError: if the file is damaged, foreign, of an unknown schema version, or what it holds contradicts
+            itself: what, and where, is said.
     """
     arrays = _read(path)
     try:
+        if int(arrays["schema_version"]) == _OLDEST_SCHEMA:
+            meta = json.loads(str(arrays["meta"]))
+            spent, outcomes = meta.get("evaluations", 0), meta.get("outcomes", {})
+        else:
+            spent, outcomes = int(arrays["ledger/evaluations"]), json.loads(str(arrays["ledger/outcomes"]))
         layers = tuple(
             HiddenLayer(*(arrays[f"symmetry/{i}/{name}"] for name in HiddenLayer._fields))
             for i in range(int(arrays["symmetry/num_layers"]))
         )
-        return Landscape(
+        landscape = Landscape(
             Minima(*(arrays[f"minima/{name}"] for name in Minima._fields)),
             TransitionStates(*(arrays[f"transition_states/{name}"] for name in TransitionStates._fields)),
             arrays["attempted"],
@@ -325,10 +336,49 @@ def load(path: str | os.PathLike[str]) -> Landscape:
                 odd=bool(arrays["symmetry/odd"]),
                 num_atoms=int(arrays["symmetry/num_atoms"]),
             ),
-            json.loads(str(arrays["meta"])),
+            ledger.from_names(spent, outcomes),
         )
     except KeyError as error:
         raise LandscapeFileError(f"{path} is no whole landscape: {error} is missing") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise LandscapeFileError(f"{path} is no whole landscape: {error}") from error
+    if (wrong := _contradiction(landscape)) is not None:
+        raise LandscapeFileError(f"{path} is no whole landscape: {wrong}")
+    return landscape
+
+
+def _contradiction(landscape: Landscape) -> str | None:
+    """Return what is wrong with the arrays of a landscape, if anything is."""
+    symmetry, size = landscape.symmetry, len(landscape.minima.energies)
+    layers = [index for layer in symmetry.layers for index in layer]
+    if any(index.dtype.kind not in "iu" or np.any((index < 0) | (index >= symmetry.dim)) for index in layers):
+        return f"the symmetry names weights beyond the {symmetry.dim} there are"
+    for name, points in (("minima", landscape.minima), ("transition_states", landscape.transition_states)):
+        rows = len(points.energies)
+        for field, array in points._asdict().items():
+            whole = field in ("orders", "visits", "searches", "minima")
+            width = {"positions": (symmetry.dim,), "eigenvectors": (symmetry.dim,), "minima": (2,)}.get(field, ())
+            if array.shape != (rows, *width):
+                return f"{name}/{field} has the shape {array.shape}, expected {(rows, *width)}"
+            if array.dtype.kind not in ("iu" if whole else "f"):
+                return f"{name}/{field} should hold {'whole numbers' if whole else 'numbers'}, not {array.dtype}"
+            # Large Hessians are not diagonalised.
+            if not whole and field != "log_determinants" and not np.all(np.isfinite(array)):
+                return f"{name}/{field} holds numbers that are not finite"
+            if field in ("orders", "visits") and np.any(array < 1):
+                return f"{name}/{field} holds numbers below 1"
+    if landscape.attempted.ndim != 2 or landscape.attempted.shape[1] != 3 or landscape.attempted.dtype.kind not in "iu":
+        return f"attempted has the shape {landscape.attempted.shape} of {landscape.attempted.dtype}, expected (A, 3)"
+    for name, ids in (
+        ("transition_states/minima", landscape.transition_states.minima),
+        ("attempted", landscape.attempted[:, :2]),
+    ):
+        if np.any((ids < 0) | (ids >= size)):
+            return f"{name} names minima that are not there: there are {size}"
+    ends = landscape.minima.energies[landscape.transition_states.minima]
+    if np.any(ends >= landscape.transition_states.energies[:, None]):
+        return "a transition state does not lie above both of its minima"
+    return None
 
 
 def load_extra(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -345,9 +395,10 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, NotImplementedError) as error:
         raise LandscapeFileError(f"{path} is damaged or no landscape file: {error}") from error
     version = arrays.get("schema_version")
-    if version is None or int(version) != SCHEMA_VERSION:
+    readable = range(_OLDEST_SCHEMA, SCHEMA_VERSION + 1)
+    if version is None or version.shape != () or version.dtype.kind not in "iu" or int(version) not in readable:
         raise LandscapeFileError(
-            f"{path} has landscape schema {version}, this library reads {SCHEMA_VERSION}: explore again, or read the "
-            "file with the release that wrote it"
+            f"{path} has landscape schema {version}, this library reads {_OLDEST_SCHEMA} to {SCHEMA_VERSION}: explore "
+            "again, or read the file with the release that wrote it"
         )
     return arrays

@@ -4,7 +4,10 @@ What other programs wrote comes back as plain arrays: enough for a merge tree or
 give the positions to `certify.certified`, which checks every point on the objective.
 """
 
+import math
 import os
+import re
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,13 +21,19 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
+_DIGITS = "%.17g"  # enough to give back the same double
+# Fortran writes exponents with a D, and without a letter if they have three digits.
+_FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)|([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{3})")
+_MAX_ORDER = np.iinfo(np.int64).max
+
 
 class Stored(NamedTuple):
     """A database of another program.
 
     Minima: `positions (M, P)`, `energies (M,)`, `log_determinants (M,)`, `orders (M,)` of the point groups; transition
     states: `ts_positions (T, P)`, `ts_energies (T,)`, `ts_log_determinants (T,)`, `ts_orders (T,)` and `ts_minima (T,
-    2)`, ids from 0. topsearch keeps neither determinants (here 0) nor orders (here 1), and energies to five decimals.
+    2)`, ids from 0. All numbers are finite, orders are at least 1, no transition state lies below its minima. topsearch
+    keeps neither determinants (here 0) nor orders (here 1), and energies to five decimals.
     """
 
     positions: Float[np.ndarray, "M P"]
@@ -55,80 +64,108 @@ def write_pathsample(folder: str | os.PathLike[str], landscape: Landscape) -> No
     Lines of `min.data`: energy, logarithm of the product of the squared frequencies, order of the point group, three
     moments of inertia; of `ts.data` the same with the numbers of the two minima, from 1, before the moments. The points
     are doubles in the byte order of the machine, without a header.
+
+    Args:
+        folder: where to write or replace the files; it must exist.
+        landscape: what to write.
+
+    Raises:
+        ValueError: if a log determinant is not known; nothing is written then.
     """
     minima, states = landscape.minima, landscape.transition_states
-    rows = np.column_stack([minima.energies, minima.log_determinants, minima.orders])
-    ts_rows = np.column_stack([states.energies, states.log_determinants, states.orders, states.minima + 1])
+    for what, points in (("minima", minima), ("transition states", states)):
+        if not np.all(np.isfinite(points.log_determinants)):
+            raise ValueError(
+                f"PATHSAMPLE needs all log determinants, and those of some {what} are not known: Hessians of large "
+                "networks are not diagonalised; write_topsearch does without"
+            )
     moments, ts_moments = (_principal_moments(landscape, points.positions) for points in (minima, states))
-    number = "%.15g"
-    _write_text(folder, "min.data", np.column_stack([rows, moments]), [number, number, "%d"] + 3 * [number])
-    _write_text(
-        folder, "ts.data", np.column_stack([ts_rows, ts_moments]), [number, number, "%d", "%d", "%d"] + 3 * [number]
-    )
+    # As objects: among floats, large orders would be rounded.
+    orders, ts_orders = minima.orders.astype(object), states.orders.astype(object)
+    rows = np.column_stack([minima.energies, minima.log_determinants, orders, moments])
+    ts_rows = np.column_stack([states.energies, states.log_determinants, ts_orders, states.minima + 1, ts_moments])
+    _write_text(folder, "min.data", rows, [_DIGITS, _DIGITS, "%d"] + 3 * [_DIGITS])
+    _write_text(folder, "ts.data", ts_rows, [_DIGITS, _DIGITS, "%d", "%d", "%d"] + 3 * [_DIGITS])
     for name, positions in (("points.min", minima.positions), ("points.ts", states.positions)):
         with replacing(Path(folder) / name) as file:
-            file.write(np.ascontiguousarray(positions).tobytes())
+            file.write(np.ascontiguousarray(positions, np.float64).tobytes())
 
 
 def read_pathsample(folder: str | os.PathLike[str]) -> Stored:
     """Read the files of PATHSAMPLE, as `write_pathsample` names them.
 
+    Args:
+        folder: where the four files are.
+
+    Returns:
+        What they hold; without minima, positions have no columns.
+
     Raises:
         FileNotFoundError: if one of the four is missing.
-        LandscapeFileError: if a file has other columns, or the points do not fit the number of lines.
+        LandscapeFileError: if a file has other columns or anything but finite numbers, if the points do not fit the
+            number of lines, if an order is below 1, or if a transition state joins minima that are not there or lies
+            below one of them.
     """
-    minima, states = _read_text(folder, "min.data", 6), _read_text(folder, "ts.data", 8)
-    positions = _read_points(folder, "points.min", len(minima), None)
-    ts_positions = _read_points(folder, "points.ts", len(states), positions.shape[1])
-    pairs = _check_pairs(Path(folder) / "ts.data", states[:, 3:5].astype(int) - 1, len(minima))
+    minima, states = _read_table(folder, "min.data", 6), _read_table(folder, "ts.data", 8)
+    positions = _read_points(folder, "points.min", minima, None)
+    ts_positions = _read_points(folder, "points.ts", states, positions.shape[1])
+    energies, log_determinants = minima.numbers[:, :2].T
+    ts_energies, ts_log_determinants = states.numbers[:, :2].T
     return Stored(
-        positions,
-        *(minima[:, 0], minima[:, 1], minima[:, 2].astype(int)),
-        ts_positions,
-        *(states[:, 0], states[:, 1], states[:, 2].astype(int)),
-        pairs,
+        *(positions, energies, log_determinants, _orders(minima)),
+        *(ts_positions, ts_energies, ts_log_determinants, _orders(states)),
+        _pairs(states, (3, 4), ts_energies, energies, first=1),
     )
 
 
 def write_topsearch(folder: str | os.PathLike[str], landscape: Landscape) -> None:
     """Write `min.data`, `min.coords`, `ts.data`, `ts.coords` and `pairlist` as topsearch's `dump_network` does.
 
-    topsearch keeps one transition state for a pair of minima: of several the lowest is written. Energies have 15 digits
+    topsearch keeps one transition state for a pair of minima: of several the lowest is written. Energies have 17 digits
     instead of five decimals, which topsearch reads as well.
+
+    Args:
+        folder: where to write or replace the files; it must exist.
+        landscape: what to write.
     """
     minima, states = landscape.minima, landscape.transition_states
     order = np.lexsort((states.energies, *states.minima.T[::-1]))
     _, first = np.unique(states.minima[order], axis=0, return_index=True)
     rows = order[first]
     ids = np.arange(len(minima.energies))
-    _write_text(folder, "min.data", np.column_stack([ids, minima.energies]), ["%d", "%.15g"])
-    _write_text(folder, "min.coords", minima.positions, "%.18e")
+    _write_text(folder, "min.data", np.column_stack([ids, minima.energies]), ["%d", _DIGITS])
+    _write_text(folder, "min.coords", minima.positions, _DIGITS)
     ts_data = np.column_stack([states.minima[rows], states.energies[rows]])
-    _write_text(folder, "ts.data", ts_data, ["%d", "%d", "%.15g"])
-    _write_text(folder, "ts.coords", states.positions[rows], "%.18e")
+    _write_text(folder, "ts.data", ts_data, ["%d", "%d", _DIGITS])
+    _write_text(folder, "ts.coords", states.positions[rows], _DIGITS)
     _write_text(folder, "pairlist", landscape.attempted[:, :2], "%d")
 
 
 def read_topsearch(folder: str | os.PathLike[str]) -> Stored:
     """Read the files of topsearch, as `write_topsearch` names them; `pairlist` is not needed.
 
+    Args:
+        folder: where the four files are.
+
+    Returns:
+        What they hold, minima in the order of their ids; without minima, positions have no columns.
+
     Raises:
         FileNotFoundError: if one of the four is missing.
-        LandscapeFileError: if a file has other columns, or the coordinates do not fit the number of lines.
+        LandscapeFileError: if a file has other columns or anything but finite numbers, if the coordinates do not fit
+            the number of lines, if the ids of the minima are not 0, 1, 2, ... in any order, or if a transition state
+            joins minima that are not there or lies below one of them.
     """
-    minima, states = _read_text(folder, "min.data", 2), _read_text(folder, "ts.data", 3)
-    positions, ts_positions = _read_text(folder, "min.coords", None), _read_text(folder, "ts.coords", None)
-    for name, coordinates, data in (("min", positions, minima), ("ts", ts_positions, states)):
-        if len(coordinates) != len(data):
-            raise LandscapeFileError(f"{folder}: {name}.coords has {len(coordinates)} lines, {name}.data {len(data)}")
-    pairs = _check_pairs(Path(folder) / "ts.data", states[:, :2].astype(int), len(minima))
-    zeros, ts_zeros = np.zeros(len(minima)), np.zeros(len(states))
+    minima, states = _read_table(folder, "min.data", 2), _read_table(folder, "ts.data", 3)
+    positions = _read_coordinates(folder, "min.coords", minima, None)
+    ts_positions = _read_coordinates(folder, "ts.coords", states, positions.shape[1])
+    order = _by_id(minima)
+    energies, ts_energies = minima.numbers[order, 1], states.numbers[:, 2]
+    zeros, ts_zeros = np.zeros(len(energies)), np.zeros(len(ts_energies))
     return Stored(
-        positions,
-        *(minima[:, 1], zeros, zeros.astype(int) + 1),
-        ts_positions.reshape(len(states), -1),
-        *(states[:, 2], ts_zeros, ts_zeros.astype(int) + 1),
-        pairs,
+        *(positions[order], energies, zeros, zeros.astype(int) + 1),
+        *(ts_positions, ts_energies, ts_zeros, ts_zeros.astype(int) + 1),
+        _pairs(states, (0, 1), ts_energies, energies, first=0),
     )
 
 
@@ -166,43 +203,127 @@ def to_frames(landscape: Landscape) -> "tuple[pd.DataFrame, pd.DataFrame]":
     return scalars(landscape.minima), states.assign(minimum_1=first, minimum_2=second)
 
 
+class _Table(NamedTuple):
+    """A text file: its `words`, the `numbers (n, columns)` they stand for, and the `lines` they are on, from 1."""
+
+    path: Path
+    lines: list[int]
+    words: list[list[str]]
+    numbers: Float[np.ndarray, "n columns"]
+
+
+def _wrong(table: _Table, row: int, what: str) -> LandscapeFileError:
+    return LandscapeFileError(f"{table.path} line {table.lines[row]}: {what}")
+
+
 def _write_text(folder: str | os.PathLike[str], name: str, rows: np.ndarray, format: str | list[str]) -> None:
     with replacing(Path(folder) / name) as file:
         np.savetxt(file, rows, fmt=format)
 
 
-def _read_text(folder: str | os.PathLike[str], name: str, num_columns: int | None) -> Float[np.ndarray, "n columns"]:
-    path = Path(folder) / name
-    text = path.read_text().split("\n")
-    lines = [line.split() for line in text if line.strip()]
-    if not lines:
-        return np.empty((0, num_columns or 0))
-    width = num_columns or len(lines[0])
-    wrong = next((i for i, line in enumerate(lines, 1) if len(line) != width), None)
-    if wrong is not None:
-        raise LandscapeFileError(f"{path} line {wrong}: expected {width} numbers, got {len(lines[wrong - 1])}")
+def _number(word: str) -> float:
+    """Return what a word stands for in C or Fortran; NaN if it is no number."""
     try:
-        # Fortran writes exponents with a D.
-        rows = np.array([[float(word.replace("D", "E")) for word in line] for line in lines])
-    except ValueError as error:
-        raise LandscapeFileError(f"{path}: {error}") from error
-    if not np.all(np.isfinite(rows)):
-        raise LandscapeFileError(f"{path} holds numbers that are not finite")
-    return rows
+        # Python's own underscores are no part of a number elsewhere.
+        return math.nan if "_" in word else float(word)
+    except ValueError:
+        fortran = _FORTRAN.fullmatch(word)
+        return float("e".join(filter(None, fortran.groups()))) if fortran else math.nan
 
 
-def _read_points(folder: str | os.PathLike[str], name: str, number: int, dim: int | None) -> Float[np.ndarray, "n P"]:
+def _read_table(folder: str | os.PathLike[str], name: str, num_columns: int | None) -> _Table:
     path = Path(folder) / name
+    try:
+        text = path.read_text("ascii")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        raise LandscapeFileError(f"{path} line {line}: byte 0x{byte:02x} is no part of a number") from error
+    filled = [(line, words) for line, words in enumerate(map(str.split, text.split("\n")), 1) if words]
+    lines, words = [line for line, _ in filled], [words for _, words in filled]
+    width = num_columns or (len(words[0]) if words else 0)
+    for line, found in filled:
+        if len(found) != width:
+            raise LandscapeFileError(f"{path} line {line}: expected {width} numbers, got {len(found)}")
+    numbers = np.fromiter(map(_number, chain.from_iterable(words)), float, len(words) * width)
+    table = _Table(path, lines, words, numbers.reshape(len(words), width))
+    for row, column in np.argwhere(~np.isfinite(table.numbers))[:1].tolist():
+        raise _wrong(table, row, f"{words[row][column]!r} is not a finite number")
+    return table
+
+
+def _read_points(folder: str | os.PathLike[str], name: str, table: _Table, dim: int | None) -> Float[np.ndarray, "n P"]:
+    path, number = Path(folder) / name, len(table.lines)
     content = path.read_bytes()
-    if number == 0 and not content:
-        return np.empty((0, dim or 0))
-    size = 8 * number * (dim or 1)
-    if number == 0 or len(content) % (8 * number) or (dim is not None and len(content) != size):
-        raise LandscapeFileError(f"{path} has {len(content)} bytes, which are not {number} points of doubles")
-    return np.frombuffer(content).reshape(number, -1).copy()
+    if dim is None:
+        dim = len(content) // (8 * number) if number else 0
+    if len(content) != 8 * number * dim or (number and not content):
+        raise LandscapeFileError(
+            f"{path} has {len(content)} bytes, which are not {number} points (the lines of {table.path.name}) of "
+            f"{dim} doubles"
+        )
+    points = np.frombuffer(content).reshape(number, dim).copy()
+    for row, column in np.argwhere(~np.isfinite(points))[:1].tolist():
+        raise LandscapeFileError(
+            f"{path}: coordinate {column + 1} of point {row + 1} is {points[row, column]}, not a finite number"
+        )
+    return points
 
 
-def _check_pairs(path: Path, pairs: Int[np.ndarray, "T 2"], number: int) -> Int[np.ndarray, "T 2"]:
-    if pairs.size and not 0 <= pairs.min() <= pairs.max() < number:
-        raise LandscapeFileError(f"{path} names minima that min.data does not have: it has {number}")
+def _read_coordinates(
+    folder: str | os.PathLike[str], name: str, table: _Table, dim: int | None
+) -> Float[np.ndarray, "n P"]:
+    coordinates = _read_table(folder, name, dim or None)
+    if len(coordinates.lines) != len(table.lines):
+        raise LandscapeFileError(
+            f"{coordinates.path} has {len(coordinates.lines)} lines, {table.path} {len(table.lines)}"
+        )
+    return coordinates.numbers
+
+
+def _whole_numbers(table: _Table, column: int, low: int, high: int, meaning: str) -> Int[np.ndarray, " n"]:
+    found = []
+    for row, words in enumerate(table.words):
+        word = words[column]
+        # Doubles skip whole numbers above 2^53.
+        value = int(word) if word.isdigit() and len(word) < 20 else table.numbers.item(row, column)
+        if not low <= value <= high or value % 1:
+            raise _wrong(table, row, f"{word!r} is not {meaning}")
+        found.append(int(value))
+    return np.array(found, int)
+
+
+def _orders(table: _Table) -> Int[np.ndarray, " n"]:
+    return _whole_numbers(table, 2, 1, _MAX_ORDER, "the order of a point group, a whole number from 1")
+
+
+def _ids(table: _Table, column: int, number: int, first: int) -> Int[np.ndarray, " n"]:
+    meaning = f"the number of a minimum: min.data has {number}, numbered from {first}"
+    return _whole_numbers(table, column, first, first + number - 1, meaning) - first
+
+
+def _by_id(minima: _Table) -> Int[np.ndarray, " M"]:
+    """Return the rows of topsearch's `min.data` in the order of their ids."""
+    ids = _ids(minima, 0, len(minima.lines), first=0)
+    order = np.argsort(ids, kind="stable")
+    for place in np.flatnonzero(np.diff(ids[order]) == 0)[:1].tolist():
+        one, other = order[place : place + 2].tolist()
+        raise _wrong(minima, other, f"minimum {ids[other]} is on line {minima.lines[one]} already")
+    return order
+
+
+def _pairs(
+    states: _Table,
+    columns: tuple[int, int],
+    ts_energies: Float[np.ndarray, " T"],
+    energies: Float[np.ndarray, " M"],
+    first: int,
+) -> Int[np.ndarray, "T 2"]:
+    """Return the minima that each transition state joins, from 0, where `first` is the first number in the file."""
+    pairs = np.column_stack([_ids(states, column, len(energies), first) for column in columns])
+    # Equal energies may stand there: rounding to some decimals makes energies equal, never exchanges them.
+    for row, side in np.argwhere(ts_energies[:, None] < energies[pairs])[:1].tolist():
+        minimum = pairs[row, side]
+        where = f"minimum {minimum + first} of min.data, at {energies[minimum]}"
+        raise _wrong(states, row, f"the transition state at {ts_energies[row]} lies below {where}")
     return pairs

@@ -7,6 +7,7 @@ that an exploration stopped anywhere and resumed from its last round ends at the
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxscape.landscape import certify, coverage, database
+from jaxscape.landscape import certify, coverage, database, ledger
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import choose_pairs
 from jaxscape.landscape.database import Landscape
-from jaxscape.objective import Objective
+from jaxscape.landscape.ledger import Search
+from jaxscape.objective import Objective, check_points
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import HoppingState
@@ -66,11 +68,11 @@ def start(
     landscape: Landscape | None = None,
 ) -> Exploration:
     """Set out on an exploration, with one walker from each row of `starts`; see `explore`."""
-    if not symmetry.dim == objective.dim == starts.shape[-1]:
-        raise ValueError(
-            f"objective, symmetry and starts must have one dimension, got {objective.dim}, {symmetry.dim} and "
-            f"{starts.shape[-1]}"
-        )
+    if symmetry.dim != objective.dim:
+        raise ValueError(f"objective and symmetry must have one dimension, got {objective.dim} and {symmetry.dim}")
+    check_points(objective.dim, starts=starts)
+    if landscape is not None and not database.same_symmetry(landscape.symmetry, symmetry):
+        raise ValueError("the landscape to add to has another symmetry: it is of another model")
     if min(config.num_searches, config.hopping_steps, config.num_lanes) < 1:
         raise ValueError("num_searches, hopping_steps and num_lanes must be at least 1")
     if starts.dtype != jnp.float64:
@@ -108,7 +110,8 @@ def explore(
 
     Returns:
         The database. Each minimum has no negative Hessian eigenvalue, each transition state exactly one, and two
-        minima below it; none has a zero eigenvalue but for the known zero modes.
+        minima below it; none has a zero eigenvalue but for the known zero modes, and Newton's step from each stays put.
+        A warning says why, if it is empty.
 
     Raises:
         ValueError: if the dimensions do not agree or the dtype is not float64.
@@ -119,7 +122,29 @@ def explore(
         exploration = advance(objective, exploration, key, config)
         if on_round is not None:
             on_round(exploration)
+    if (doubt := empty_because(exploration.landscape)) is not None:
+        warnings.warn(f"no minimum was found: {doubt}", stacklevel=2)
     return exploration.landscape
+
+
+def empty_because(landscape: Landscape) -> str | None:
+    """Say why a landscape holds no minimum, and what to do; None if it holds some."""
+    if len(landscape.minima.energies):
+        return None
+    tally = functools.partial(ledger.count, landscape.ledger)
+    ended, flat = tally(Search.HOPS), tally(Search.MINIMA, Status.FLAT)
+    if flat:
+        return (
+            f"{flat} descents ended where the loss is too flat to certify a minimum: add an L2 penalty, and use smooth "
+            "activations (no ReLU)"
+        )
+    if not ended:
+        return "no descent ended within the budget: allow more rounds"
+    bad, kinks = (tally(Search.HOPS, status) for status in (Status.NONFINITE, Status.STALLED))
+    return (
+        f"of {ended} descents {tally(Search.HOPS, Status.CONVERGED)} converged, {bad} met a loss that is not finite, "
+        f"{kinks} went no further (a kink, or a loss with too few digits), the others took too many steps"
+    )
 
 
 def finished(
@@ -127,8 +152,8 @@ def finished(
 ) -> bool:
     """Say whether the budget is spent, the landscape is explored, or enough minima are known and connected."""
     landscape = exploration.landscape
-    spent = landscape.meta.get("evaluations", 0)
-    if exploration.round > budget.rounds or spent >= budget.evaluations or seconds >= budget.seconds:
+    spent = landscape.ledger.evaluations >= budget.evaluations
+    if exploration.round > budget.rounds or spent or seconds >= budget.seconds:
         return True
     if coverage.chance_of_more(exploration.idle) <= 1 - config.coverage:
         return all(seen.unseen < 0.5 for seen in coverage_of(landscape))
@@ -186,7 +211,7 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
         arrays: what `checkpoint` returned.
 
     Raises:
-        ValueError: if the checkpoint does not fit the settings.
+        ValueError: if the checkpoint does not fit the settings, or is no whole one.
     """
     template = fresh.walkers._replace(key=jax.random.key_data(fresh.walkers.key))
     leaves, structure = jax.tree.flatten(template)
@@ -197,7 +222,10 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
         raise ValueError("the checkpoint holds walkers of another shape: it was made with other settings")
     walkers = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved])
     walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key))
-    return Exploration(landscape, walkers, int(arrays["round"]), int(arrays["idle"]))
+    counts = [arrays.get(name) for name in ("round", "idle")]
+    if any(count is None or count.shape != () or count.dtype.kind not in "iu" for count in counts):
+        raise ValueError("the checkpoint does not say how far it is: it holds no whole numbers `round` and `idle`")
+    return Exploration(landscape, walkers, *(int(count) for count in counts if count is not None))
 
 
 def _num_points(landscape: Landscape) -> tuple[int, int]:
@@ -214,7 +242,7 @@ def _hop(
         objective, walkers, config.hopping, num_steps=config.hopping_steps, capacity=capacity
     )
     points: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(buffer.count)], buffer.points)
-    landscape = certify.record(landscape, "hops", points)
+    landscape = certify.record(landscape, Search.HOPS, points)
     converged = certify.take(points, points.status == Status.CONVERGED)
     if len(converged.energy):
         landscape, _ = certify.insert_ends(objective, landscape, converged, config)
@@ -235,10 +263,10 @@ def _search_saddles(
     starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
     run = functools.partial(following.search, objective, config=config.following, num_lanes=config.num_lanes)
     found = certify.padded(run, config.num_searches, starts, vectors)
-    landscape = certify.record(landscape, "saddle searches", found.point)
+    landscape = certify.record(landscape, Search.SADDLE_SEARCHES, found.point)
     found = certify.take(found, found.point.status == Status.CONVERGED)
     polished = certify.polish(objective, found.point.position, 1, config)
-    landscape = certify.record(landscape, "polished saddles", polished.point)
+    landscape = certify.record(landscape, Search.POLISHED_SADDLES, polished.point)
     return certify.take(polished, polished.point.status == Status.CONVERGED), landscape
 
 
@@ -258,7 +286,7 @@ def _between(
         return landscape, nothing, nothing
     run = functools.partial(elastic_band.relax, objective, config=config.band, num_lanes=config.num_lanes)
     bands = certify.padded(run, config.num_searches, np.array(starts), np.array(ends))
-    landscape = certify.spend(landscape, int(bands.num_evaluations.sum()))
+    landscape = landscape._replace(ledger=ledger.spend(landscape.ledger, int(bands.num_evaluations.sum())))
     heights = np.where(bands.maxima, bands.energies, -np.inf)
     order = np.argsort(-heights, axis=1, kind="stable")[:, :_MAXIMA_PER_BAND].T
     band = np.broadcast_to(np.arange(len(starts)), order.shape)

@@ -117,7 +117,7 @@ def run(
         chance = jnp.where(warm, jnp.exp(-jnp.maximum(rise, 0) / jnp.where(warm, temperature, 1)), 0)
         lucky = (rise <= 0) | (drawn[0] < chance)
         accepted = converged & lucky
-        same = converged & (jnp.abs(rise) <= _SAME_ENERGY * (1 + jnp.abs(point.energy)))
+        same = converged & (jnp.abs(rise) <= _SAME_ENERGY * jnp.abs(point.energy))
         factor = jnp.where(same, _LONGER, jnp.where(accepted, 1, _SHORTER))
         step_size = jnp.clip(walker.step_size * factor, config.min_step, config.max_step)
         position = jnp.where(accepted, point.position, walker.position)

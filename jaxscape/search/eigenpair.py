@@ -11,7 +11,7 @@ Matvec = Callable[[Float[Array, " P"]], Float[Array, " P"]]
 
 
 class Eigenpair(NamedTuple):
-    """`value ()`, unit `vector (P,)` and `residual ()`, the norm of `A v - value v`.
+    """`value ()`, unit `vector (P,)` and `residual ()`, the norm of `A v - value v`; `scale ()` as for `Ritz`.
 
     Some eigenvalue lies within `residual` of `value`, and the lowest one is at most `value`.
     """
@@ -19,16 +19,19 @@ class Eigenpair(NamedTuple):
     value: Float[Array, ""]
     vector: Float[Array, " P"]
     residual: Float[Array, ""]
+    scale: Float[Array, ""]
 
 
 class Ritz(NamedTuple):
     """Ritz pairs of a Krylov space: `values (k,)` ascending, `coefficients (k, k)`, one column per pair, of the
-    orthonormal `basis (k, P)`, and the `residuals (k,)` of the pairs."""
+    orthonormal `basis (k, P)`, and the `residuals (k,)` of the pairs; `scale ()`: how large the operator is, as far as
+    the space tells."""
 
     values: Float[Array, " k"]
     coefficients: Float[Array, "k k"]
     basis: Float[Array, "k P"]
     residuals: Float[Array, " k"]
+    scale: Float[Array, ""]
 
 
 def ritz(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Ritz:
@@ -64,7 +67,8 @@ def ritz(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Ritz:
     unused = jnp.sum(jnp.abs(alphas)) + jnp.sum(betas) + 1
     tridiagonal = jnp.diag(jnp.where(used, alphas, unused)) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
     values, coefficients = jnp.linalg.eigh(tridiagonal)
-    return Ritz(values, coefficients, basis, betas[-1] * jnp.abs(coefficients[-1]))
+    scale = jnp.maximum(jnp.max(jnp.abs(alphas)), jnp.max(betas[:-1], initial=0))
+    return Ritz(values, coefficients, basis, betas[-1] * jnp.abs(coefficients[-1]), scale)
 
 
 def lowest(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Eigenpair:
@@ -87,4 +91,4 @@ def lowest(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Eigenpa
     vector = pairs.basis.T @ pairs.coefficients[:, 0]
     vector = vector * jnp.where(jnp.vdot(vector, v0) < 0, -1, 1)
     vector = vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(v0.dtype).tiny)
-    return Eigenpair(pairs.values[0], vector, pairs.residuals[0])
+    return Eigenpair(pairs.values[0], vector, pairs.residuals[0], pairs.scale)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, linear_hvp, project, value, value_and_grad, zero_modes
+from jaxscape.objective import Objective, check_points, linear_hvp, project, value, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes, lbfgs
 from jaxscape.search.lbfgs import History, LbfgsConfig
 from jaxscape.search.points import StationaryPoint, Status, rms
@@ -30,9 +30,10 @@ _FACTORS = (1, 1 / 2, 2, 1 / 4, 4, 1 / 8, 8, 1 / 16)
 class FollowingConfig:
     """Settings of the saddle search.
 
-    `tolerance`: RMS gradient to stop at (finish with `newton.polish`); `max_uphill`: longest step along the
-    eigenvector; `max_step`: longest step orthogonal to it; `max_steps`: steps per search; `patience`: steps in a row
-    with no negative curvature before giving up; `num_lanczos` (static): Hessian-vector products per step.
+    `tolerance`: RMS gradient to stop at, relative to the curvature (finish with `newton.polish`); `max_uphill`: longest
+    step along the eigenvector; `max_step`: longest step orthogonal to it; `max_steps`: steps per search; `patience`:
+    steps in a row with no negative curvature before giving up; `num_lanczos` (static): Hessian-vector products per
+    step.
     """
 
     tolerance: Float[Array, ""] | float = 1e-6
@@ -126,7 +127,7 @@ def step(objective: Objective, state: FollowingState, config: FollowingConfig) -
     position = state.position + state.step
     energy, gradient = value_and_grad(objective, position)
     product, known = linear_hvp(objective, position), zero_modes(objective, position)
-    curvature, vector, _ = eigenpair.lowest(
+    curvature, vector, _, scale = eigenpair.lowest(
         lambda v: project(product(v), known), project(state.vector, known), num_steps=config.num_lanczos
     )
     finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(vector))
@@ -139,7 +140,7 @@ def step(objective: Objective, state: FollowingState, config: FollowingConfig) -
     num_positive = jnp.where(curvature < 0, 0, state.num_positive + 1)
     conditions = [
         ~finite,
-        (rms(gradient) <= config.tolerance) & (curvature < 0),
+        (rms(gradient) <= config.tolerance * scale) & (curvature < 0),
         num_positive >= config.patience,
         num_steps >= config.max_steps,
     ]
@@ -201,8 +202,9 @@ def search(
     Raises:
         ValueError: if the shapes of `starts` and `vectors` differ or do not fit the objective.
     """
-    if starts.ndim != 2 or starts.shape[1] != objective.dim or starts.shape != vectors.shape:
-        raise ValueError(f"starts and vectors must be (n, {objective.dim}), got {starts.shape} and {vectors.shape}")
+    check_points(objective.dim, starts=starts, vectors=vectors)
+    if starts.shape != vectors.shape:
+        raise ValueError(f"starts and vectors must be as many, got {len(starts)} and {len(vectors)}")
     return lanes.run(kernel(objective, config), (starts, vectors), num_lanes=num_lanes, count=count)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxscape.objective import Objective, value_and_grad
+from jaxscape.objective import Objective, check_points, value_and_grad
 from jaxscape.search import lanes, lbfgs
 from jaxscape.search.lbfgs import History
 
@@ -170,8 +170,9 @@ def relax(
     Raises:
         ValueError: if the shapes of `starts` and `ends` differ or do not fit the objective.
     """
-    if starts.ndim != 2 or starts.shape[1] != objective.dim or starts.shape != ends.shape:
-        raise ValueError(f"starts and ends must be (n, {objective.dim}), got {starts.shape} and {ends.shape}")
+    check_points(objective.dim, starts=starts, ends=ends)
+    if starts.shape != ends.shape:
+        raise ValueError(f"starts and ends must be as many, got {len(starts)} and {len(ends)}")
 
     def begin(job: tuple[Array, Array]) -> BandState:
         energies = jnp.stack([value_and_grad(objective, x)[0] for x in job])

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxscape.search.lanes import Kernel, where
-from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
+from jaxscape.search.points import StationaryPoint, Status, reachable, rms
 
 ValueAndGrad = Callable[[Float[Array, " P"]], tuple[Float[Array, ""], Float[Array, " P"]]]
 
 _FORGET_AFTER = 5  # rejections in a row before the history is dropped
 _STALL_AFTER = 20  # rejections in a row before the lane gives up
+_SHORT = 1e-3  # of the size of the position: steps so short that the gradients at both ends tell the change of energy
 
 
 @jax.tree_util.register_dataclass
@@ -27,9 +28,9 @@ _STALL_AFTER = 20  # rejections in a row before the lane gives up
 class LbfgsConfig:
     """Settings of the minimiser.
 
-    `tolerance`: RMS gradient to stop at (by default 1e-9 in float64 and 1e-5 in float32, times max(1, |energy|));
-    `max_step`: longest step,
-    in units of the parameters; `max_evaluations`: gradients per job; `history`: pairs kept (static).
+    `tolerance`: RMS gradient to stop at (by default 1e-9 in float64 and 1e-5 in float32, times the largest curvature
+    met lately); `max_step`: longest step, in units of the parameters; `max_evaluations`: gradients per job; `history`:
+    pairs kept (static).
     """
 
     tolerance: Float[Array, ""] | float | None = None
@@ -53,7 +54,8 @@ class LbfgsState(NamedTuple):
     """One lane of minimisation.
 
     `position (P,)`, `energy ()`, `gradient (P,)`: the last accepted point; `step (P,)`: the trial to evaluate next,
-    relative to it; `history`; `num_rejections ()`: in a row; `num_evaluations ()`; `status ()`.
+    relative to it; `history`; `curvature ()`: the largest met lately; `num_rejections ()`: in a row;
+    `num_evaluations ()`; `status ()`.
     """
 
     position: Float[Array, " P"]
@@ -61,6 +63,7 @@ class LbfgsState(NamedTuple):
     gradient: Float[Array, " P"]
     step: Float[Array, " P"]
     history: History
+    curvature: Float[Array, ""]
     num_rejections: Int[Array, ""]
     num_evaluations: Int[Array, ""]
     status: Int[Array, ""]
@@ -80,7 +83,7 @@ def remember(history: History, displacement: Float[Array, " P"], change: Float[A
     overlap = jnp.vdot(displacement, change)
     change = jnp.where(overlap < 0, -change, change)
     overlap = jnp.abs(overlap)
-    ok = overlap > jnp.finfo(change.dtype).eps * jnp.vdot(change, change)
+    ok = overlap > jnp.finfo(change.dtype).eps * jnp.linalg.norm(displacement) * jnp.linalg.norm(change)
     inverse = 1 / jnp.where(ok, overlap, 1)
     pushed = History(
         jnp.concatenate([displacement[None], history.displacements[:-1]]),
@@ -93,7 +96,7 @@ def remember(history: History, displacement: Float[Array, " P"], change: Float[A
 def direction(history: History, gradient: Float[Array, " P"]) -> Float[Array, " P"]:
     """Return minus the approximate inverse Hessian times the gradient (two-loop recursion, Nocedal 1980).
 
-    With an empty history: steepest descent of length min(|g|, 1) / 10, as nothing is known of the scale.
+    With an empty history: steepest descent of length |g| / 10 within [1e-3, 1e-1], as nothing is known of the scale.
     """
     s, y, rho = history
 
@@ -109,7 +112,8 @@ def direction(history: History, gradient: Float[Array, " P"]) -> Float[Array, " 
     q, alphas = jax.lax.scan(backward, gradient, (s, y, rho))
     square = jnp.vdot(y[0], y[0])
     known = (rho[0] > 0) & (square > 0)
-    unknown_scale = 0.1 / jnp.maximum(jnp.linalg.norm(gradient), 1)
+    size = jnp.linalg.norm(gradient)
+    unknown_scale = 0.1 * jnp.clip(size, 0.01, 1) / jnp.where(size > 0, size, 1)
     q = jnp.where(known, 1 / jnp.where(known, rho[0] * square, 1), unknown_scale) * q
     q, _ = jax.lax.scan(forward, q, (s, y, rho, alphas), reverse=True)
     return -q
@@ -129,6 +133,7 @@ def init(x: Float[Array, " P"], config: LbfgsConfig) -> LbfgsState:
         gradient=jnp.zeros_like(x),
         step=jnp.zeros_like(x),
         history=empty_history(x, config.history),
+        curvature=jnp.zeros((), x.dtype),
         num_rejections=jnp.asarray(0),
         num_evaluations=jnp.asarray(0),
         status=jnp.asarray(Status.RUNNING.value),
@@ -139,19 +144,26 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
     """Evaluate the trial point, accept or reject it, and set the next trial."""
     energy, gradient = value_and_grad(state.position + state.step)
     finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient))
-    # Near a minimum the energy is flat to the last bits: a rise that small is noise, the gradient still tells the way.
-    noise = 64 * jnp.finfo(energy.dtype).eps * jnp.maximum(jnp.abs(state.energy), 1)
-    accepted = finite & (energy <= state.energy + noise)
+    # Near a minimum the energy is flat to the last bits: a rise that small is noise, the gradients still tell the way
+    # (by the trapezoid rule; after the approximate Wolfe condition of Hager & Zhang, SIAM J. Optim. 16, 170, 2005).
+    noise = 64 * jnp.finfo(energy.dtype).eps * jnp.abs(state.energy)
+    length, size = jnp.linalg.norm(state.step), 1 + jnp.linalg.norm(state.position)
+    downhill = jnp.vdot(state.gradient + gradient, state.step) < 0
+    accepted = finite & ((energy <= state.energy + noise) | ((length <= _SHORT * size) & downhill))
     safe_gradient = jnp.where(accepted, gradient, state.gradient)
+    # Across a kink the gradient changes however short the step: not curvature, and no reason to stop.
+    telling = accepted & (length > 10 * reachable(energy.dtype) * size)
+    bend = jnp.linalg.norm(safe_gradient - state.gradient) / jnp.where(telling, length, 1)
+    curvature = jnp.where(telling, jnp.maximum(bend, 0.5 * state.curvature), state.curvature)
     num_rejections = jnp.where(accepted, 0, state.num_rejections + 1)
     history = where(accepted, remember(state.history, state.step, safe_gradient - state.gradient), state.history)
     history = where(num_rejections == _FORGET_AFTER, empty_history(state.position, config.history), history)
     next_step = cap(direction(history, safe_gradient), config.max_step)
     # A rejected step is cut to the minimum of the parabola through what is known, within [1/10, 1/2].
     slope = jnp.vdot(state.gradient, state.step)
-    bend = energy - state.energy - slope
-    curved = finite & (bend > 0)
-    ratio = jnp.where(curved, -slope / (2 * jnp.where(curved, bend, 1)), 0.1)
+    excess = energy - state.energy - slope
+    curved = finite & (excess > 0)
+    ratio = jnp.where(curved, -slope / (2 * jnp.where(curved, excess, 1)), 0.1)
     shortened = jnp.clip(ratio, 0.1, 0.5) * state.step
     retry = ~accepted & (num_rejections != _FORGET_AFTER)
     state = LbfgsState(
@@ -160,6 +172,7 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
         gradient=safe_gradient,
         step=jnp.where(retry, shortened, next_step),
         history=history,
+        curvature=curvature,
         num_rejections=num_rejections,
         num_evaluations=state.num_evaluations + 1,
         status=state.status,
@@ -168,7 +181,11 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
 
 
 def _status(state: LbfgsState, finite: Array, config: LbfgsConfig) -> Int[Array, ""]:
-    converged = rms(state.gradient) <= tolerance(config.tolerance, state.energy)
+    size = rms(state.gradient)
+    if config.tolerance is None:
+        converged = (size <= reachable(size.dtype) * state.curvature) | (size == 0)
+    else:
+        converged = size <= config.tolerance
     stalled = state.num_rejections >= _STALL_AFTER
     stranded = ~finite & (stalled | (state.num_evaluations == 1))
     conditions = [stranded, converged, stalled, state.num_evaluations >= config.max_evaluations]

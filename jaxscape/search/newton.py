@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from jaxscape.objective import Objective, hessian, linear_hvp, project, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes
 from jaxscape.search.lbfgs import cap
-from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
+from jaxscape.search.points import StationaryPoint, Status, reachable, rms
 
 
 @jax.tree_util.register_dataclass
@@ -26,8 +26,9 @@ from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
 class NewtonConfig:
     """Settings of the polish.
 
-    `tolerance`: RMS gradient below which a point counts as stationary (default by dtype); steps go on as long as they
-    still halve it. `max_step`: longest step; `max_steps`: Hessians per point.
+    `tolerance`: length of a Newton step, relative to 1 + the norm of the position, at which a point stays put and
+    counts as stationary (default by dtype); steps go on as long as they still halve the gradient. `max_step`:
+    longest step; `max_steps`: Hessians per point.
     """
 
     tolerance: Float[Array, ""] | float | None = None
@@ -88,7 +89,7 @@ def polish(
         return step, eigenvalues[: state.eigenvalues.size], eigenvectors[:, 0]
 
     num_modes = objective.dim - jax.eval_shape(functools.partial(zero_modes, objective), starts[0]).shape[0]
-    kernel = _kernel(objective, config, move, num_modes, objective.dim)
+    kernel = _kernel(objective, config, move, index, num_modes, objective.dim)
     return lanes.run(kernel, starts, num_lanes=num_lanes, count=count, refill_every=1)
 
 
@@ -137,7 +138,7 @@ def polish_matrix_free(
         step = pairs.basis.T @ (pairs.coefficients @ (jnp.where(uphill, along, -along) / jnp.where(size > 0, size, 1)))
         return step, state.eigenvalues, state.eigenvector
 
-    iteration = _kernel(objective, config, move, 0, 2 * num_products)
+    iteration = _kernel(objective, config, move, index, 0, 2 * num_products)
 
     def certify(state: _State) -> tuple[Polished, Array]:
         known = zero_modes(objective, state.position)
@@ -160,6 +161,7 @@ def _kernel(
     objective: Objective,
     config: NewtonConfig,
     move: Callable[[_State], tuple[Array, Array, Array]],
+    index: Int[Array, ""] | int,
     num_modes: int,
     cost: int,
 ) -> lanes.Kernel:
@@ -178,16 +180,21 @@ def _kernel(
         energy, gradient = evaluate(position)
         before, after = rms(state.gradient), rms(gradient)
         finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient))
+        # How far Newton's step leads says how well the point is known, whatever the scale of the loss. A small gradient
+        # does not: that of exp(-x) is as small as one likes, and the step always 1.
+        length = jnp.linalg.norm(wanted) / (1 + jnp.linalg.norm(state.position))
+        limit = 1e3 * reachable(energy.dtype) if config.tolerance is None else config.tolerance
+        stationary = length <= limit
         # At the floor a Newton step no longer helps: keep the better of the two points.
-        target = tolerance(config.tolerance, state.energy)
-        stationary = before <= target
         better = finite & ((after < before) | ~stationary)
         num_steps = state.num_steps + 1
         # Only then do the eigenvalues, which are those before the step, belong to where it led.
-        settled = stationary & ((after <= 1e-4 * target) | ~(after < 0.5 * before))
+        settled = stationary & ((length <= 1e-4 * limit) | ~(after < 0.5 * before))
+        # Where a descent ended Newton's steps come to rest, if there is a minimum.
+        out_of_steps = jnp.where(jnp.asarray(index) == 0, Status.FLAT.value, Status.MAX_EVALUATIONS.value)
         conditions = [~finite & ~stationary, settled, num_steps >= config.max_steps]
-        values = [Status.NONFINITE, Status.CONVERGED, Status.MAX_EVALUATIONS]
-        status = jnp.select(conditions, [jnp.asarray(value.value) for value in values], Status.RUNNING.value)
+        values = [Status.NONFINITE.value, Status.CONVERGED.value, out_of_steps]
+        status = jnp.select(conditions, [jnp.asarray(value) for value in values], Status.RUNNING.value)
         return _State(
             position=jnp.where(better, position, state.position),
             energy=jnp.where(better, energy, state.energy),

@@ -1,9 +1,10 @@
-"""The words every search shares: status, stationary point, root mean square, tolerances."""
+"""The words every search shares: status, stationary point, root mean square, what a precision can reach."""
 
 import enum
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 
@@ -18,7 +19,7 @@ class Status(enum.IntEnum):
     LOST_NEGATIVE_CURVATURE = 5
     PUSHOFF_FAILED = 6
     WRONG_INDEX = 7  # stationary, but with another number of negative Hessian eigenvalues
-    FLAT = 8  # stationary, but with directions of no curvature: not an isolated point
+    FLAT = 8  # too little curvature to say where the point lies, or whether there is one: Newton's steps find no rest
 
 
 class StationaryPoint(NamedTuple):
@@ -40,10 +41,10 @@ def rms(vector: Float[Array, " P"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.mean(vector**2))
 
 
-def tolerance(given: Float[Array, ""] | float | None, energy: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the RMS gradient at which a search stops: as given, or what is in reach at energies of this size."""
-    if given is not None:
-        return jnp.asarray(given, energy.dtype)
-    reachable = 1e-9 if jnp.finfo(energy.dtype).bits == 64 else 1e-5
-    size = jnp.where(jnp.isfinite(energy), jnp.maximum(jnp.abs(energy), 1), 1)
-    return reachable * size
+def reachable(dtype: DTypeLike) -> float:
+    """Return the RMS gradient, relative to the curvature and a unit of length, that searches reach in this precision.
+
+    Relative to the curvature, since then neither the scale of a loss nor a constant added to it matters: what the
+    gradient is divided by says how far the stationary point is.
+    """
+    return 1e-9 if jnp.finfo(dtype).bits == 64 else 1e-5

@@ -5,7 +5,7 @@ import functools
 import jax
 from jaxtyping import Array, Float, Int
 
-from jaxscape.objective import Objective, value, value_and_grad
+from jaxscape.objective import Objective, check_points, value, value_and_grad
 from jaxscape.search import lanes, lbfgs
 from jaxscape.search.lbfgs import LbfgsConfig
 from jaxscape.search.points import StationaryPoint
@@ -33,7 +33,7 @@ def quench(
         One stationary point per start, in the same order, with a status each.
 
     Raises:
-        ValueError: if `starts` is not a matrix with `objective.dim` columns, or not of the dtype of the loss.
+        ValueError: if `starts` is no array of rows of `objective.dim` numbers, or not of the dtype of the loss.
 
     >>> import jax.numpy as jnp
     >>> from jaxscape.objective import from_loss
@@ -41,8 +41,7 @@ def quench(
     >>> quench(bowl, jnp.zeros((2, 3))).position.round(3).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
-    if starts.ndim != 2 or starts.shape[1] != objective.dim:
-        raise ValueError(f"starts must have shape (n, {objective.dim}), got {starts.shape}")
+    check_points(objective.dim, starts=starts)
     energy = jax.eval_shape(functools.partial(value, objective), starts[0])
     if energy.dtype != starts.dtype:
         raise ValueError(f"the loss returns {energy.dtype} for starts of {starts.dtype}: make data and starts alike")

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxscape.objective import Objective, linear_hvp, project, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes
-from jaxscape.search.points import StationaryPoint, Status, rms, tolerance
+from jaxscape.search.points import StationaryPoint, Status, reachable, rms
 
 _NUM_TRACKING = 3  # Hessian-vector products per step spent on the lowest mode
 _ARRIVED = 0.1  # of the longest step: how near to a minimum a path ends
@@ -100,14 +100,14 @@ def step(objective: Objective, state: PathState, config: PathConfig) -> PathStat
     time = times[jnp.argmax((lengths <= config.max_step) | (jnp.arange(_HALVINGS) == _HALVINGS - 1))]
     moved, left = flow(time)
     # The basin is certain where all directions curve up and Newton's step, solved to one part in ten, is short.
-    curvature, vector, _ = eigenpair.lowest(
+    curvature, vector, *_ = eigenpair.lowest(
         lambda v: project(product(v), known), project(state.vector, known), num_steps=_NUM_TRACKING
     )
     convex = (curvature > 0) & (pairs.values[0] > 0)
     newton = pairs.basis.T @ (pairs.coefficients @ (along / jnp.where(convex, pairs.values, 1)))
     solved = jnp.linalg.norm(gradient - product(newton)) <= 0.1 * jnp.linalg.norm(gradient)
     short = jnp.linalg.norm(newton) <= _ARRIVED * config.max_step
-    arrived = (convex & solved & short) | (rms(gradient) <= tolerance(None, energy))
+    arrived = (convex & solved & short) | (rms(gradient) <= reachable(energy.dtype) * stiffest)
     num_steps = state.num_steps + 1
     conditions = [first & ~finite, arrived, num_steps >= config.max_steps]
     values = [Status.NONFINITE, Status.CONVERGED, Status.MAX_EVALUATIONS]
