@@ -1,10 +1,9 @@
-"""Does the database stay quick when it is large? Made-up points: insert, merge, save, load, cut. JSON and Markdown.
+"""Does the database stay quick when it is large? Made-up points: insert, merge, save, load, cut.
 
 python benchmarks/database.py --minima 100000 --transition-states 1000000 --dim 24 --out database.json
 """
 
 import argparse
-import json
 import resource
 import tempfile
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results import head, line, record, table
+from smoke import arguments
 
 from jaxscape import Symmetry, database, disconnectivity
 from jaxscape.landscape.database import Minima, TransitionStates
@@ -21,14 +22,14 @@ from jaxscape.landscape.database import Minima, TransitionStates
 def made_up_minima(rng: np.random.Generator, number: int, dim: int) -> Minima:
     positions, ones = rng.normal(size=(number, dim)), np.ones(number, int)
     energies = rng.normal(size=number)
-    return Minima(positions, energies, 1.0 * ones, positions, 0.0 * ones, ones, ones, 0 * ones)
+    return Minima(positions, energies, 1.0 * ones, positions, 0.0 * ones, 0.0 * ones, ones, 0 * ones)
 
 
 def made_up_states(rng: np.random.Generator, number: int, dim: int, minima: Minima) -> TransitionStates:
     positions, ones = rng.normal(size=(number, dim)), np.ones(number, int)
     pairs = np.sort(rng.integers(len(minima.energies), size=(number, 2)), axis=1)
     energies = minima.energies[pairs].max(axis=1) + rng.exponential(size=number)
-    return TransitionStates(positions, energies, -1.0 * ones, positions, 0.0 * ones, ones, pairs, ones)
+    return TransitionStates(positions, energies, -1.0 * ones, positions, 0.0 * ones, 0.0 * ones, pairs, ones)
 
 
 def main() -> None:
@@ -37,18 +38,18 @@ def main() -> None:
     parser.add_argument("--transition-states", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=24)
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = arguments(parser, "--minima 1000 --transition-states 5000 --dim 6 --out {folder}/database.json")
     rng = np.random.default_rng(0)
     rows: dict[str, float] = {}
-    print(f"{options.minima} minima, {options.transition_states} transition states, {options.dim} dimensions")
-    print("| what | s |")
-    print("|---|---|")
+    columns = ("what", "s")
+    print(f"{options.minima} minima, {options.transition_states} transition states, {options.dim} dimensions\n")
+    print(head(columns))
 
     def timed(name: str, what: Callable[[], Any]) -> Any:
         began = time.perf_counter()
         result = what()
         rows[name] = time.perf_counter() - began
-        print(f"| {name} | {rows[name]:.2f} |", flush=True)
+        print(line((name, f"{rows[name]:.2f}")), flush=True)
         return result
 
     minima = made_up_minima(rng, options.minima, options.dim)
@@ -85,8 +86,7 @@ def main() -> None:
     rows["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     arrays = sum(field.nbytes for group in (minima, states) for field in group) / 1e6
     print(f"\narrays {arrays:.0f} MB, peak memory of the whole run {rows['peak MB']:.0f} MB")
-    if options.out is not None:
-        options.out.write_text(json.dumps(rows, indent=1))
+    record(options.out, __doc__, rows, [table(columns, [(name, f"{value:.2f}") for name, value in rows.items()])])
 
 
 if __name__ == "__main__":

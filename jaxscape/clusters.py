@@ -3,7 +3,8 @@
 Host code (NumPy), behind the functions of `jaxscape.symmetry`; `zero_modes` is JAX, for the Hessian of an objective.
 """
 
-import itertools
+import functools
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.spatial.distance import cdist, pdist
 
 _NUM_TRIALS = 40  # orientations tried where no pair of atoms has the same distances from each other and the centre
 _SAME_DISTANCES = 1e-3
+_SAME_MOVE = 1e-2  # between the entries of two matrices that map a cluster onto itself
 _COPY = 1e-7  # distance per atom at which two clusters are copies and the search for a better orientation ends
 _MAX_SWEEPS = 20
 _NUM_REFINED = 6  # of the orientations, those that match best
@@ -52,25 +54,48 @@ def align(reference: Float[np.ndarray, " P"], x: Float[np.ndarray, "M P"]) -> Fl
     return np.array(moved).reshape(x.shape)
 
 
-def exchanges(reference: Float[np.ndarray, " P"], x: Float[np.ndarray, " P"]) -> list[Float[np.ndarray, " P"]]:
-    """Return the copies of a cluster with two atoms exchanged, each turned to lie nearest to the reference."""
+def exchanges(
+    reference: Float[np.ndarray, " P"], x: Float[np.ndarray, " P"]
+) -> list[tuple[float, Callable[[], Float[np.ndarray, " P"]]]]:
+    """List the copies of a cluster with two atoms exchanged, each turned to lie nearest to the reference.
+
+    Returns:
+        For each its squared distance from the reference, less a constant, and a function that makes it.
+    """
     fixed, atoms = reference.reshape(-1, 3), x.reshape(-1, 3)
     centre = fixed.mean(axis=0)
     fixed, atoms = fixed - centre, atoms - atoms.mean(axis=0)
-    swaps = []
-    for i, j in itertools.combinations(range(len(atoms)), 2):
-        swaps.append(np.arange(len(atoms)))
-        swaps[-1][[i, j]] = j, i
-    swapped = atoms[np.array(swaps)]
-    return list((swapped @ _rotation(swapped, fixed) + centre).reshape(len(swaps), -1))
+
+    def exchanged(i: int, j: int) -> Float[np.ndarray, " P"]:
+        swapped = atoms.copy()
+        swapped[[i, j]] = atoms[[j, i]]
+        return np.asarray(swapped @ _rotation(swapped, fixed) + centre).ravel()
+
+    # The overlap of all atoms, less what the exchange of two changes, has the singular values that the best rotation
+    # leaves: no copy is made to know how far it is.
+    first, second = np.triu_indices(len(atoms), 1)
+    change = atoms[second] - atoms[first]
+    overlap = atoms.T @ fixed + np.einsum("ka,kb->kab", change, fixed[first] - fixed[second])
+    left, sizes, right = np.linalg.svd(overlap)
+    sizes[:, -1] *= np.where(np.linalg.det(left @ right) < 0, -1.0, 1.0)
+    distances = -2 * sizes.sum(axis=1)
+    return [
+        (float(distance), functools.partial(exchanged, int(i), int(j)))
+        for distance, i, j in zip(distances, first, second, strict=True)
+    ]
 
 
 def point_group_order(x: Float[np.ndarray, " P"], distance_tol: float) -> int:
     """Count the rotations, reflections and rotation-inversions that map a cluster onto itself."""
     atoms = x.reshape(-1, 3)
     atoms = atoms - atoms.mean(axis=0)
-    # Where two atoms go fixes the move, but for a reflection in their plane: each trial is a move of its own.
-    return sum(bool(cdist(atoms, trial).min(axis=1).max() <= distance_tol) for trial in _orientations(atoms, atoms))
+    # Several pairs of atoms can lead to one move: moves are counted, not pairs.
+    found: list[np.ndarray] = []
+    for move in _turns(atoms, atoms):
+        fits = cdist(atoms, atoms @ move).min(axis=1).max() <= distance_tol
+        if fits and all(np.abs(move - other).max() > _SAME_MOVE for other in found):
+            found.append(move)
+    return len(found)
 
 
 def _align(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
@@ -114,13 +139,18 @@ def _frames(first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, "n 3 3"]
 
 
 def _orientations(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "trials N 3"]:
-    """Return the cluster and its inverse, turned so that two of its atoms lie where two of the reference lie.
+    """Return the cluster turned by each of `_turns`."""
+    return atoms @ _turns(fixed, atoms)
+
+
+def _turns(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "trials 3 3"]:
+    """Return the moves R, proper and improper, for which two rows of `atoms @ R` lie where two of the reference lie.
 
     Pairs of atoms come in the order of how well their distances, from each other and from the centre, agree with those
     of the pair of the reference, so that for a copy one of the first fits.
     """
     if len(atoms) < 3:
-        return atoms[None]
+        return np.eye(3)[None]
     radii, fixed_radii = np.linalg.norm(atoms, axis=1), np.linalg.norm(fixed, axis=1)
     a = int(fixed_radii.argmax())
     b = int(np.linalg.norm(np.cross(fixed, fixed[a]), axis=1).argmax())
@@ -135,5 +165,5 @@ def _orientations(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3
     pairs = order[: max(alike, min(_NUM_TRIALS, len(order) - len(atoms)))]
     i, j = np.divmod(pairs, len(atoms))
     target = _frames(fixed[[a]], fixed[[b]])[0]
-    trials = [sign * atoms @ np.swapaxes(_frames(sign * atoms[i], sign * atoms[j]), 1, 2) @ target for sign in (1, -1)]
-    return np.stack(trials, axis=1).reshape(-1, *atoms.shape)
+    moves = [sign * np.swapaxes(_frames(sign * atoms[i], sign * atoms[j]), 1, 2) @ target for sign in (1, -1)]
+    return np.stack(moves, axis=1).reshape(-1, 3, 3)

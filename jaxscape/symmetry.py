@@ -3,8 +3,10 @@
 Host code (NumPy): two points that differ by such a move are permutational isomers, one point of the landscape.
 """
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -130,35 +132,69 @@ def _align_layer(
     return True
 
 
-def copies(
-    symmetry: Symmetry, reference: Float[np.ndarray, " P"], x: Float[np.ndarray, " P"]
-) -> Float[np.ndarray, "C P"]:
-    """List copies of a point near the reference, the nearest first.
+def nth_copy(
+    symmetry: Symmetry, reference: Float[np.ndarray, " P"], x: Float[np.ndarray, " P"], n: int
+) -> Float[np.ndarray, " P"] | None:
+    """Return the n-th nearest copy of a point to a reference among those that are easy to list.
+
+    These are the copy that `align` finds and those one move away from it: one sign flipped, or two units, of one layer,
+    or two atoms exchanged (with the best signs or rotation).
 
     Args:
         symmetry: the group.
         reference: the point to come close to.
         x: the point to move; `reference` itself gives its own copies, itself the first.
+        n: counted from 0; copies that are the same point count once.
 
     Returns:
-        The copy that `align` finds and those one move away from it: one sign flipped, or two units, of one layer, or
-        two atoms exchanged (with the best signs or rotation). Copies that equal an earlier one are left out.
+        The copy, or None where there are fewer. Only copies as near as the n-th are ever held at once.
     """
     nearest = align(symmetry, reference, x[None])[0][0]
-    found = [nearest]
+    moves = _moves_away(symmetry, reference, nearest)
+    distances = np.array([squared for squared, _ in moves])
+    tolerance, found, alike = 1e-6 * (1 + np.linalg.norm(x)), 0, [nearest]
+    if n == 0:
+        return nearest
+    for index in np.argsort(distances, kind="stable"):
+        copy = moves[index][1]()
+        # Copies that are one point are equally far from the reference: only such are compared.
+        apart = np.linalg.norm(copy - reference)
+        alike = [other for other in alike if np.linalg.norm(other - reference) >= apart - tolerance]
+        if all(np.linalg.norm(copy - other) > tolerance for other in alike):
+            alike.append(copy)
+            found += 1
+            if found == n:
+                return copy
+    return None
+
+
+def _moves_away(
+    symmetry: Symmetry, reference: Float[np.ndarray, " P"], nearest: Float[np.ndarray, " P"]
+) -> list[tuple[float, Callable[[], Float[np.ndarray, " P"]]]]:
+    """List the moves one away from a point: the squared distance from the reference each leads to, less a constant, and
+    what makes it."""
     if symmetry.num_atoms:
-        found += clusters.exchanges(reference, nearest)
+        return clusters.exchanges(reference, nearest)
+    moves: list[tuple[float, Callable[[], Float[np.ndarray, " P"]]]] = []
     for layer in symmetry.layers:
         units = nearest[layer.units]
+        overlap = reference[layer.units] @ units.T
+        signs = np.where(overlap < 0, -1.0, 1.0) if symmetry.odd else np.ones_like(overlap)
         if symmetry.odd:
-            found += [_with_units(nearest, layer, [i], -units[[i]]) for i in range(len(units))]
+            flip = functools.partial(_with_units, nearest, layer)
+            moves += [(4 * overlap[i, i], functools.partial(flip, [i], -units[[i]])) for i in range(len(units))]
         for i, j in itertools.combinations(range(len(units)), 2):
-            signs = np.where(np.sum(reference[layer.units[[i, j]]] * units[[j, i]], axis=1) < 0, -1.0, 1.0)
-            found.append(_with_units(nearest, layer, [i, j], units[[j, i]] * (signs[:, None] if symmetry.odd else 1)))
-    everything = np.array(found)
-    everything = everything[np.argsort(np.linalg.norm(everything - reference, axis=1), kind="stable")]
-    apart = np.linalg.norm(everything[:, None] - everything, axis=2) > 1e-6 * (1 + np.linalg.norm(x))
-    return everything[[bool(apart[i, :i].all()) for i in range(len(everything))]]
+            gain = signs[i, j] * overlap[i, j] + signs[j, i] * overlap[j, i]
+            moved = functools.partial(_exchanged, nearest, layer, i, j, signs[i, j], signs[j, i])
+            moves.append((2 * (overlap[i, i] + overlap[j, j] - gain), moved))
+    return moves
+
+
+def _exchanged(
+    x: Float[np.ndarray, " P"], layer: HiddenLayer, i: int, j: int, sign_i: float, sign_j: float
+) -> Float[np.ndarray, " P"]:
+    units = x[layer.units[[j, i]]] * np.array([[sign_i], [sign_j]])
+    return _with_units(x, layer, [i, j], units)
 
 
 def _with_units(x: np.ndarray, layer: HiddenLayer, which: list[int], units: np.ndarray) -> np.ndarray:
@@ -184,7 +220,7 @@ def kill_units(symmetry: Symmetry, x: Float[np.ndarray, " P"], rng: np.random.Ge
 
 
 def point_group_order(symmetry: Symmetry, x: Float[np.ndarray, " P"], *, distance_tol: float = 1e-4) -> int:
-    """Count the moves of the group that leave a point where it is.
+    """Count the moves of the group that leave a point where it is: a whole number of any size.
 
     For networks: units of a layer that are equal up to sign can be permuted, and the sign of a unit whose weights are
     all zero is free (moves of several layers at once, which also occur in deep networks, are not counted). For

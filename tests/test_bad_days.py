@@ -63,7 +63,7 @@ def small_landscape(seed):
     found = database.empty(Symmetry((), dim=2000))
     rng, ones = np.random.default_rng(seed), np.ones(200, int)
     x = rng.normal(size=(200, 2000))
-    minima = type(found.minima)(x, rng.normal(size=200), 1.0 * ones, x, 0.0 * ones, ones, ones, ones)
+    minima = type(found.minima)(x, rng.normal(size=200), 1.0 * ones, x, 0.0 * ones, 0.0 * ones, ones, ones)
     return found._replace(minima=minima, ledger=ledger.spend(ledger.empty(), seed))
 
 

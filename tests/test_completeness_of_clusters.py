@@ -1,11 +1,22 @@
 """Everything there is, and nothing else: clusters, against published tables. Apart, to run beside other files."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
 from jaxscape import Budget, ExploreConfig, database, explore, surfaces
 from jaxscape.search.basin_hopping import HoppingConfig
+
+
+def isometries(x):
+    """Count the permutations of the atoms that some rotation or rotation-inversion undoes: by trying all."""
+    atoms = x.reshape(-1, 3) - x.reshape(-1, 3).mean(axis=0)
+    permuted = atoms[list(itertools.permutations(range(len(atoms))))]
+    left, _, right = np.linalg.svd(np.swapaxes(permuted, 1, 2) @ atoms)
+    misfit = np.linalg.norm(permuted @ (left @ right) - atoms, axis=(1, 2))
+    return int(np.sum(misfit < 1e-4))
 
 
 # Tsai & Jordan 1993, Doye & Wales 2002. At the default coverage a start in three misses rare saddles of eight atoms.
@@ -23,3 +34,8 @@ def test_lennard_jones_clusters_are_found_whole(num_atoms, minima, saddles, lowe
     assert len(found.transition_states.energies) == saddles
     np.testing.assert_allclose(found.minima.energies.min(), lowest, atol=1e-6)
     assert database.components(found).max() == 0
+    if num_atoms == 7:
+        for points in (found.minima, found.transition_states):
+            orders = [isometries(x) for x in points.positions]
+            np.testing.assert_allclose(points.log_orders, np.log(orders))
+        assert isometries(found.minima.positions[found.minima.energies.argmin()]) == 20  # D5h

@@ -1,10 +1,12 @@
 import itertools
+import math
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
+from scipy.spatial.transform import Rotation
 
 from jaxscape import Symmetry, database, elastic_band, models, surfaces, symmetry
 from jaxscape.landscape.connect import choose_pairs
@@ -16,11 +18,11 @@ def landscape(positions, pairs):
     size, dim = positions.shape
     ones, vectors = np.ones(size, int), np.zeros_like(positions)
     energies = 1e-3 * np.arange(size)
-    minima = Minima(positions, energies, 1.0 * ones, vectors, 0.0 * ones, ones, ones, 0 * ones)
+    minima = Minima(positions, energies, 1.0 * ones, vectors, 0.0 * ones, 0.0 * ones, ones, 0 * ones)
     found, _ = database.insert_minima(database.empty(Symmetry((), dim=dim)), minima)
     pairs = np.array(pairs, int).reshape(-1, 2)
     ones, x = np.ones(len(pairs), int), np.random.default_rng(9).normal(size=(len(pairs), dim))
-    states = TransitionStates(x, 1.0 + np.arange(len(pairs)), -1.0 * ones, x, 0.0 * ones, ones, pairs, ones)
+    states = TransitionStates(x, 1.0 + np.arange(len(pairs)), -1.0 * ones, x, 0.0 * ones, 0.0 * ones, pairs, ones)
     return database.insert_transition_states(found, states)[0]
 
 
@@ -56,15 +58,20 @@ def test_pairs_that_failed_come_later_and_then_with_another_copy():
     assert [0, 0, 0] in pairs
 
 
+def copies_of(group, reference, x):
+    return (symmetry.nth_copy(group, reference, x, n) for n in itertools.count())
+
+
 def test_copies_are_copies_the_nearest_first():
     group = models.symmetry((2, 3, 1), "tanh")
     rng = np.random.default_rng(3)
     reference, x = rng.normal(size=(2, group.dim))
-    near = symmetry.copies(group, reference, x)
+    near = np.array(list(itertools.takewhile(lambda copy: copy is not None, copies_of(group, reference, x))))
+    assert len(near) == 1 + 3 + 3  # as it is, one sign, one exchange
     distances = np.linalg.norm(near - reference, axis=1)
     assert np.all(np.diff(distances) >= 0)
     np.testing.assert_allclose(symmetry.align(group, x, near)[1], 0, atol=1e-12)
-    own = symmetry.copies(group, x, x)
+    own = list(itertools.islice(copies_of(group, x, x), 2))
     np.testing.assert_allclose(own[0], x)
     # The nearest copy of a point that is not the point itself, among the whole group.
     moves = itertools.product(itertools.permutations(range(3)), itertools.product([-1.0, 1.0], repeat=3))
@@ -93,3 +100,33 @@ def test_bands_of_other_dimensions_are_refused():
     problem, _ = surfaces.mueller_brown()
     with pytest.raises(ValueError, match=r"\(n, 2\)"):
         elastic_band.relax(problem, jnp.zeros((1, 3)), jnp.zeros((1, 3)))
+
+
+def test_copies_that_are_one_point_count_once_however_many_there_are():
+    # Fifty units, all but two of them dead: flips and exchanges of dead units change nothing.
+    group = models.symmetry((2, 50, 1), "tanh")
+    x = np.zeros(group.dim)
+    x[group.layers[0].units[:2]] = np.random.default_rng(0).normal(size=(2, 4))
+    copies = list(itertools.takewhile(lambda copy: copy is not None, copies_of(group, x, x)))
+    # Itself, two flips, the two units exchanged, and each in the place of any of the 48 dead ones.
+    assert len(copies) == 1 + 2 + 1 + 2 * 48
+    order = symmetry.point_group_order(group, x)
+    assert order == 2**48 * math.factorial(48)
+    np.testing.assert_allclose(math.log(order), 48 * math.log(2) + math.lgamma(49))
+
+
+def test_copies_of_a_cluster_are_made_by_exchanging_two_atoms():
+    group = Symmetry((), dim=15, num_atoms=5)
+    reference, x = np.random.default_rng(1).normal(size=(2, 15))
+    copies = list(itertools.takewhile(lambda copy: copy is not None, copies_of(group, reference, x)))
+    assert len(copies) == 1 + 10
+    distances = np.linalg.norm(np.array(copies) - reference, axis=1)
+    assert np.all(np.diff(distances) >= -1e-9)
+    np.testing.assert_allclose(symmetry.align(group, x, np.array(copies))[1], 0, atol=1e-6)
+    # No turn brings any of them nearer: the rotations are the best ones.
+    for copy, distance in zip(copies, distances, strict=True):
+        fixed, atoms = (points.reshape(-1, 3) - points.reshape(-1, 3).mean(axis=0) for points in (reference, copy))
+        turn, _ = Rotation.align_vectors(fixed, atoms)
+        shift = (reference.reshape(-1, 3).mean(axis=0) - copy.reshape(-1, 3).mean(axis=0)) @ np.ones(3)
+        np.testing.assert_allclose(np.linalg.norm(turn.apply(atoms) - fixed), distance, rtol=1e-6)
+        np.testing.assert_allclose(shift, 0, atol=1e-9)

@@ -19,14 +19,14 @@ def minima(positions, energies):
     ones = np.ones(len(energies), int)
     energies = np.asarray(energies, float)
     zeros, vectors = np.zeros(len(ones)), 0 * np.asarray(positions)
-    return Minima(np.asarray(positions), energies, zeros + 0.1, vectors, zeros, ones, ones, 0 * ones)
+    return Minima(np.asarray(positions), energies, zeros + 0.1, vectors, zeros, zeros, ones, 0 * ones)
 
 
 def states(positions, energies, pairs):
     energies = np.asarray(energies, float)
     ones = np.ones(len(energies), int)
     x, zeros = np.asarray(positions), np.zeros(len(ones))
-    return TransitionStates(x, energies, zeros - 1.0, x, zeros, ones, np.asarray(pairs), ones)
+    return TransitionStates(x, energies, zeros - 1.0, x, zeros, zeros, np.asarray(pairs), ones)
 
 
 def isomers(rng, x, number):
@@ -166,6 +166,8 @@ def test_files_of_the_schema_before_still_load(tmp_path):
     database.save(path, landscape())
     with np.load(path) as archive:
         arrays = {name: array for name, array in archive.items() if not name.startswith("ledger/")}
+    for group in ("minima", "transition_states"):
+        arrays[f"{group}/orders"] = np.exp(arrays.pop(f"{group}/log_orders")).astype(int)
     meta = {"evaluations": 12, "outcomes": {"minima": {"CONVERGED": 1, "FLAT": 1}}, "settings": {"l2": 0.1}}
     np.savez(path, **(arrays | {"schema_version": np.asarray(2), "meta": np.asarray(json.dumps(meta))}))
     assert_equal(database.load(path), landscape())

@@ -31,10 +31,12 @@ def landscape(num_atoms=0):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(3, 6)), rng.normal(size=(4, 6))
     ones, zeros = np.ones(3, int), np.zeros(3)
-    minima = Minima(x, np.array([-1.1, 0.2, 1e-17]), zeros + 0.1, x, np.array([1.5, 2.5, -3.5]), 2 * ones, ones, ones)
+    minima = Minima(
+        x, np.array([-1.1, 0.2, 1e-17]), zeros + 0.1, x, np.array([1.5, 2.5, -3.5]), np.log(2.0) + zeros, ones, ones
+    )
     pairs = np.array([[0, 1], [1, 2], [1, 2], [2, 2]])
     states = TransitionStates(
-        y, np.array([1.0, 3.0, 2.0, 4.0]), y[:, 0], y, y[:, 1], np.ones(4, int), pairs, np.ones(4, int)
+        y, np.array([1.0, 3.0, 2.0, 4.0]), y[:, 0], y, y[:, 1], np.zeros(4), pairs, np.ones(4, int)
     )
     found, _ = database.insert_minima(database.empty(Symmetry((), dim=6, num_atoms=num_atoms)), minima)
     found, _ = database.insert_transition_states(found, states)
@@ -52,7 +54,7 @@ def test_pathsample_files_come_back_bit_by_bit_and_stand_as_pathsample_has_them(
     np.testing.assert_array_equal(back.positions, found.minima.positions)
     np.testing.assert_array_equal(back.energies, found.minima.energies)
     np.testing.assert_array_equal(back.ts_log_determinants, found.transition_states.log_determinants)
-    np.testing.assert_array_equal(back.orders, found.minima.orders)
+    np.testing.assert_array_equal(back.orders, np.exp(found.minima.log_orders).round())
     np.testing.assert_array_equal(back.ts_minima, found.transition_states.minima)
 
 
@@ -219,8 +221,8 @@ def landscapes(draw):
 
     def points(size):
         vectors, rows = np.zeros((size, dim)), np.zeros(size)
-        orders = numbers(size, of=st.integers(1, 2**63 - 1), dtype=int)
-        return numbers(size, dim), numbers(size), rows, vectors, numbers(size), orders
+        log_orders = np.log(numbers(size, of=st.integers(1, 2**40), dtype=int))
+        return numbers(size, dim), numbers(size), rows, vectors, numbers(size), log_orders
 
     minima = Minima(*points(num_minima), *np.ones((2, num_minima), int))
     pairs = np.sort(numbers(num_states, 2, of=st.integers(0, max(0, num_minima - 1)), dtype=int))
@@ -244,7 +246,9 @@ def test_what_a_format_keeps_comes_back_to_the_bit(found):
     with no_waits, tempfile.TemporaryDirectory() as folder:
         exchange.write_topsearch(folder, found)
         lowest_back = exchange.read_topsearch(folder)
-    for name in ("energies", "log_determinants", "orders"):
+    for points, orders in ((minima, back.orders), (states, back.ts_orders)):
+        assert_same_bits(orders, np.exp(points.log_orders).round().astype(int))
+    for name in ("energies", "log_determinants"):
         assert_same_bits(getattr(back, name), getattr(minima, name))
         assert_same_bits(getattr(back, f"ts_{name}"), getattr(states, name))
     assert_same_bits(back.ts_minima, states.minima)

@@ -71,7 +71,9 @@ def test_neither_the_scale_of_a_loss_nor_a_constant_changes_what_is_found(factor
     found = quench(loss, starts)
     assert np.all(found.status == Status.CONVERGED)
     assert np.all(found.num_evaluations < 200)
-    minima = scipy.optimize.minimize(lambda x: float(objective.value(problem, jnp.asarray(x))), [0.62, 0.03], method="Nelder-Mead")
+    minima = scipy.optimize.minimize(
+        lambda x: float(objective.value(problem, jnp.asarray(x))), [0.62, 0.03], method="Nelder-Mead"
+    )
     nearest = np.linalg.norm(found.position - minima.x, axis=1).min()
     assert nearest < 1e-4
     plain = quench(problem, starts).position

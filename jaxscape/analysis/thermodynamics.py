@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 def log_volumes(
     energies: Float[np.ndarray, " M"],
     log_determinants: Float[np.ndarray, " M"],
-    orders: Int[np.ndarray, " M"],
+    log_orders: Float[np.ndarray, " M"],
     temperatures: Float[np.ndarray, " K"],
 ) -> Float[np.ndarray, "K M"]:
     """Return the logarithm of the configuration integral over the well of each minimum and of its copies.
@@ -20,7 +20,7 @@ def log_volumes(
     Args:
         energies: of the minima.
         log_determinants: logarithms of the determinants of their Hessians, zero modes left out.
-        orders: of their point groups: a point of higher symmetry has fewer copies.
+        log_orders: logarithms of the orders of their point groups: a point of higher symmetry has fewer copies.
         temperatures: in units of the energy, positive.
 
     Returns:
@@ -35,13 +35,13 @@ def log_volumes(
         raise ValueError("temperatures must be positive, and there must be at least one minimum")
     if not np.all(np.isfinite(log_determinants)):
         raise ValueError("log_determinants are not all known: Hessians of large networks are not diagonalised")
-    return -np.asarray(energies) / temperatures[:, None] - log_determinants / 2 - np.log(orders)
+    return -np.asarray(energies) / temperatures[:, None] - log_determinants / 2 - log_orders
 
 
 def occupation(log_volume: Float[np.ndarray, "K M"]) -> Float[np.ndarray, "K M"]:
     """Return the probability of each minimum (with its copies) at each temperature.
 
-    >>> flat_and_steep = log_volumes(np.zeros(2), np.log([1.0, 9.0]), np.ones(2, int), np.array([0.1]))
+    >>> flat_and_steep = log_volumes(np.zeros(2), np.log([1.0, 9.0]), np.zeros(2), np.array([0.1]))
     >>> occupation(flat_and_steep).round(2).tolist()
     [[0.75, 0.25]]
     """

@@ -1,6 +1,7 @@
 """From the ends of searches to certified points in the database: polish, check the index, tell known from new."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -148,8 +149,8 @@ def _log_determinants(objective: Objective, eigenvalues: Float[np.ndarray, "n P"
     return np.log(np.abs(eigenvalues)).sum(axis=1)
 
 
-def _orders(symmetry: Symmetry, positions: Float[np.ndarray, "n P"]) -> Int[np.ndarray, " n"]:
-    return np.array([point_group_order(symmetry, x) for x in positions], int)
+def _log_orders(symmetry: Symmetry, positions: Float[np.ndarray, "n P"]) -> Float[np.ndarray, " n"]:
+    return np.array([math.log(point_group_order(symmetry, x)) for x in positions], float)
 
 
 def _visit(symmetry: Symmetry, known: Any, points: StationaryPoint) -> tuple[Any, Int[np.ndarray, " n"]]:
@@ -183,7 +184,7 @@ def insert_ends(
             eigenvalues=settled.eigenvalues[:, 0],
             eigenvectors=settled.eigenvector,
             log_determinants=_log_determinants(objective, settled.eigenvalues),
-            orders=_orders(symmetry, settled.point.position),
+            log_orders=_log_orders(symmetry, settled.point.position),
             visits=counts,
             searches=np.zeros(len(counts), int),
         )
@@ -226,7 +227,7 @@ def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, co
         eigenvalues=polished.eigenvalues[:, 0],
         eigenvectors=polished.eigenvector,
         log_determinants=_log_determinants(objective, polished.eigenvalues),
-        orders=_orders(symmetry, polished.point.position),
+        log_orders=_log_orders(symmetry, polished.point.position),
         minima=pairs,
         visits=counts,
     )

@@ -22,7 +22,7 @@ from jaxscape.landscape.ledger import Ledger
 from jaxscape.symmetry import HiddenLayer, Symmetry, align, fingerprint
 
 SCHEMA_VERSION = 3
-_OLDEST_SCHEMA = 2  # kept the ledger in a JSON text with other things
+_OLDEST_SCHEMA = 2  # kept the ledger in a JSON text, and orders instead of their logarithms
 ENERGY_TOL = 1e-8  # times max(1, |energy|)
 DISTANCE_TOL = 1e-4  # between polished points, in units of the parameters
 
@@ -31,7 +31,7 @@ class Minima(NamedTuple):
     """`positions (M, P)`, `energies (M,)`, the lowest Hessian `eigenvalues (M,)` with its `eigenvectors (M, P)`,
     `log_determinants (M,)`: sum of the logarithms of the Hessian's eigenvalues, known zero modes left out
     (NaN for more weights than are diagonalised),
-    `orders (M,)`: of the point group, `visits (M,)`: how often each was found, `searches (M,)`: transition-state
+    `log_orders (M,)`: logarithms of the orders of the point groups, `visits (M,)`: how often each was found, `searches (M,)`: transition-state
     searches started from it.
     """
 
@@ -40,15 +40,15 @@ class Minima(NamedTuple):
     eigenvalues: Float[np.ndarray, " M"]
     eigenvectors: Float[np.ndarray, "M P"]
     log_determinants: Float[np.ndarray, " M"]
-    orders: Int[np.ndarray, " M"]
+    log_orders: Float[np.ndarray, " M"]
     visits: Int[np.ndarray, " M"]
     searches: Int[np.ndarray, " M"]
 
 
 class TransitionStates(NamedTuple):
     """`positions (T, P)`, `energies (T,)`, the one negative Hessian eigenvalue of each with its eigenvector
-    (`eigenvalues (T,)`, `eigenvectors (T, P)`), `log_determinants (T,)`, of absolute values, and `orders (T,)` as for
-    minima, the ids of the two `minima (T, 2)` it joins, in ascending order (twice the same for a degenerate
+    (`eigenvalues (T,)`, `eigenvectors (T, P)`), `log_determinants (T,)`, of absolute values, and `log_orders (T,)` as
+    for minima, the ids of the two `minima (T, 2)` it joins, in ascending order (twice the same for a degenerate
     rearrangement), and `visits (T,)`.
     """
 
@@ -57,7 +57,7 @@ class TransitionStates(NamedTuple):
     eigenvalues: Float[np.ndarray, " T"]
     eigenvectors: Float[np.ndarray, "T P"]
     log_determinants: Float[np.ndarray, " T"]
-    orders: Int[np.ndarray, " T"]
+    log_orders: Float[np.ndarray, " T"]
     minima: Int[np.ndarray, "T 2"]
     visits: Int[np.ndarray, " T"]
 
@@ -83,9 +83,9 @@ class LandscapeFileError(ValueError):
 def empty(symmetry: Symmetry) -> Landscape:
     """Return a landscape without points."""
     rows, vectors, counts = np.empty(0), np.empty((0, symmetry.dim)), np.empty(0, int)
-    minima = Minima(vectors, rows, rows, vectors, rows, counts, counts, counts)
+    minima = Minima(vectors, rows, rows, vectors, rows, rows, counts, counts)
     pairs = np.empty((0, 2), int)
-    states = TransitionStates(vectors, rows, rows, vectors, rows, counts, pairs, counts)
+    states = TransitionStates(vectors, rows, rows, vectors, rows, rows, pairs, counts)
     return Landscape(minima, states, np.empty((0, 3), int), symmetry, ledger.empty())
 
 
@@ -320,6 +320,7 @@ def load(path: str | os.PathLike[str]) -> Landscape:
         if int(arrays["schema_version"]) == _OLDEST_SCHEMA:
             meta = json.loads(str(arrays["meta"]))
             spent, outcomes = meta.get("evaluations", 0), meta.get("outcomes", {})
+            arrays |= {f"{group}/log_orders": np.log(arrays[f"{group}/orders"]) for group in Landscape._fields[:2]}
         else:
             spent, outcomes = int(arrays["ledger/evaluations"]), json.loads(str(arrays["ledger/outcomes"]))
         layers = tuple(
@@ -356,7 +357,7 @@ def _contradiction(landscape: Landscape) -> str | None:
     for name, points in (("minima", landscape.minima), ("transition_states", landscape.transition_states)):
         rows = len(points.energies)
         for field, array in points._asdict().items():
-            whole = field in ("orders", "visits", "searches", "minima")
+            whole = field in ("visits", "searches", "minima")
             width = {"positions": (symmetry.dim,), "eigenvectors": (symmetry.dim,), "minima": (2,)}.get(field, ())
             if array.shape != (rows, *width):
                 return f"{name}/{field} has the shape {array.shape}, expected {(rows, *width)}"
@@ -365,8 +366,8 @@ def _contradiction(landscape: Landscape) -> str | None:
             # Large Hessians are not diagonalised.
             if not whole and field != "log_determinants" and not np.all(np.isfinite(array)):
                 return f"{name}/{field} holds numbers that are not finite"
-            if field in ("orders", "visits") and np.any(array < 1):
-                return f"{name}/{field} holds numbers below 1"
+            if field in ("log_orders", "visits") and np.any(array < (field == "visits")):
+                return f"{name}/{field} holds numbers below {int(field == 'visits')}"
     if landscape.attempted.ndim != 2 or landscape.attempted.shape[1] != 3 or landscape.attempted.dtype.kind not in "iu":
         return f"attempted has the shape {landscape.attempted.shape} of {landscape.attempted.dtype}, expected (A, 3)"
     for name, ids in (

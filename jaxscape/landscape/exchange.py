@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
+_LARGEST_ORDER = 2.0**62
 _DIGITS = "%.17g"  # enough to give back the same double
 # Fortran writes exponents with a D, and without a letter if they have three digits.
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)|([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{3})")
@@ -80,8 +81,7 @@ def write_pathsample(folder: str | os.PathLike[str], landscape: Landscape) -> No
                 "networks are not diagonalised; write_topsearch does without"
             )
     moments, ts_moments = (_principal_moments(landscape, points.positions) for points in (minima, states))
-    # As objects: among floats, large orders would be rounded.
-    orders, ts_orders = minima.orders.astype(object), states.orders.astype(object)
+    orders, ts_orders = (_whole_orders(points.log_orders) for points in (minima, states))
     rows = np.column_stack([minima.energies, minima.log_determinants, orders, moments])
     ts_rows = np.column_stack([states.energies, states.log_determinants, ts_orders, states.minima + 1, ts_moments])
     _write_text(folder, "min.data", rows, [_DIGITS, _DIGITS, "%d"] + 3 * [_DIGITS])
@@ -89,6 +89,15 @@ def write_pathsample(folder: str | os.PathLike[str], landscape: Landscape) -> No
     for name, positions in (("points.min", minima.positions), ("points.ts", states.positions)):
         with replacing(Path(folder) / name) as file:
             file.write(np.ascontiguousarray(positions, np.float64).tobytes())
+
+
+def _whole_orders(log_orders: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    if np.any(log_orders > np.log(_LARGEST_ORDER)):
+        raise ValueError(
+            f"PATHSAMPLE needs the orders of point groups as whole numbers, and one is exp({log_orders.max():.6g}): a "
+            "network with so many dead units; write_topsearch does without"
+        )
+    return np.rint(np.exp(log_orders)).astype(int)
 
 
 def read_pathsample(folder: str | os.PathLike[str]) -> Stored:

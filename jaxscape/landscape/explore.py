@@ -26,7 +26,7 @@ from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import HoppingState
 from jaxscape.search.points import Status
-from jaxscape.symmetry import Symmetry, copies, kill_units, random_copy
+from jaxscape.symmetry import Symmetry, kill_units, nth_copy, random_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
 _MAXIMA_PER_BAND = 2
@@ -278,10 +278,10 @@ def _between(
     landscape = database.add_attempted(landscape, pairs[:, :2])
     starts, ends = [], []
     for i, j, tries in pairs:
-        near = copies(landscape.symmetry, positions[i], positions[j])[int(i == j) :]
-        if tries < len(near):
+        near = nth_copy(landscape.symmetry, positions[i], positions[j], int(tries) + int(i == j))
+        if near is not None:
             starts.append(positions[i])
-            ends.append(near[tries])
+            ends.append(near)
     if not starts:
         return landscape, nothing, nothing
     run = functools.partial(elastic_band.relax, objective, config=config.band, num_lanes=config.num_lanes)
