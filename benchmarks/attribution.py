@@ -8,11 +8,10 @@ by all minima found, the rivals by the best one, all on the same held-out rows. 
 truth, and the share of true columns among the first k, k being their number; mean over tables, 95 % intervals by
 bootstrap over tables, also of the paired difference to jaxscape's default. Calibration: of the columns called
 important at a false discovery rate of 5 %, how many are. Explorations are shorter than those of `explain` (4, 3 and 2
-rounds instead of 6), to get many tables done.
+rounds instead of 6), to get many tables done. --smoke leaves out the rivals that need more than jaxscape does.
 """
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,31 +21,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from results import Table, markdown, record, table
 from rivals import RIVALS, Data, Network
 from sklearn.metrics import roc_auc_score
+from smoke import arguments
 from tables import FAMILIES, Generated, make
 
 from jaxscape import attribution, conserved, datasets, models
 from jaxscape.explain import ExplainConfig, column_importance, explore_landscape, scorer
 from jaxscape.symmetry import input_weights
 
-SIZES = {"10x150": (10, 150, 4), "20x500": (20, 500, 3), "50x2000": (50, 2000, 2)}
 DEFAULT = "jaxscape: importance over the minima"
 FDR = 0.05
 
 
 def problem(family: str, size: str, seed: int) -> tuple[Generated, datasets.Dataset]:
-    columns, rows, _ = SIZES[size]
-    table = make(family, seed, rows=rows, columns=columns)
+    columns, rows = map(int, size.split("x"))
+    made = make(family, seed, rows=rows, columns=columns)
     names = [f"c{i}" for i in range(columns)]
-    as_table = datasets.Table(family, pd.DataFrame(table.x, columns=names), pd.Series(table.y), "y")
-    return table, datasets.prepare(as_table, task="binary", seed=seed)
+    as_table = datasets.Table(family, pd.DataFrame(made.x, columns=names), pd.Series(made.y), "y")
+    return made, datasets.prepare(as_table, task="binary", seed=seed)
 
 
-def judge(family: str, size: str, seed: int, landscapes: Path | None) -> dict[str, Any]:
+def judge(family: str, size: str, config: ExplainConfig, rivals: list[str], landscapes: Path | None) -> dict[str, Any]:
     """Explore one table's landscape and score all methods on it."""
-    table, dataset = problem(family, size, seed)
-    truth, config = table.informative, ExplainConfig(seed=seed, rounds=SIZES[size][2])
+    seed = config.seed
+    made, dataset = problem(family, size, seed)
+    truth = made.informative
     began = time.perf_counter()
     checkpoint = None if landscapes is None else landscapes / f"{family}_{size}_{seed}.npz"
     objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
@@ -82,9 +83,9 @@ def judge(family: str, size: str, seed: int, landscapes: Path | None) -> dict[st
         lambda x: predict(objective.unravel(best), x)[:, 0], best[jnp.asarray(symmetry.layers[0].incoming)]
     )
     data = Data(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
-    for name, rival in RIVALS.items():
+    for name in rivals:
         began = time.perf_counter()
-        scores[name] = np.asarray(rival(network, data))
+        scores[name] = np.asarray(RIVALS[name](network, data))
         seconds[name] = time.perf_counter() - began
     k = int(truth.sum())
     return {
@@ -108,15 +109,15 @@ def interval(values: np.ndarray) -> str:
     return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
 
 
-def report(rows: list[dict[str, Any]]) -> str:
+def report(rows: list[dict[str, Any]]) -> list[Table]:
     def column(name: str, kind: str, **only: str) -> np.ndarray:
         return np.array([row[kind][name] for row in rows if all(row[key] == only[key] for key in only)])
 
     families = [family for family in FAMILIES if any(row["family"] == family for row in rows)]
-    sizes = [size for size in SIZES if any(row["size"] == size for row in rows)]
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
     names = sorted(rows[0]["auroc"], key=lambda name: -column(name, "auroc").mean())
     heads = ["method", "AUROC", "default minus this", "first k right", *families, *sizes, "s"]
-    lines = [f"{len(rows)} tables.", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    rankings, calls = [], []
     for name in names:
         ahead = column(DEFAULT, "auroc") - column(name, "auroc")
         cells = [name, interval(column(name, "auroc")), "" if name == DEFAULT else interval(ahead)]
@@ -124,9 +125,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         cells += [f"{column(name, 'auroc', family=family).mean():.3f}" for family in families]
         cells += [f"{column(name, 'auroc', size=size).mean():.3f}" for size in sizes]
         cells += [f"{np.mean([row['seconds'].get(name, np.nan) for row in rows]):.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"Called important at a false discovery rate of {FDR:.0%}: called, of these wrong", ""]
-    lines += ["| method | " + " | ".join(families) + " | all | right |", "|---" * (len(families) + 3) + "|"]
+        rankings.append(cells)
     for name in rows[0]["calls"]:
         counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(2, int))
         for row in rows:
@@ -134,28 +133,42 @@ def report(rows: list[dict[str, Any]]) -> str:
         total = sum(counts.values())
         cells = [f"{counts[family][0]}, {counts[family][1]}" for family in families]
         share = f"{1 - total[1] / max(total[0], 1):.1%}"
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {total[0]}, {total[1]} | {share} |")
-    return "\n".join(lines)
+        calls.append([name, *cells, f"{total[0]}, {total[1]}", share])
+    called = f"Called important at a false discovery rate of {FDR:.0%}: called, of these wrong"
+    return [
+        table(heads, rankings, f"{len(rows)} tables"),
+        table(["method", *families, "all", "right"], calls, called),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--sizes", nargs="+", default=["10x150", "20x500", "50x2000"], help="columns x rows")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[4, 3, 2], help="of the explorations, for each size")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 4, 2], help="tables per family, for each size")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--hidden", type=int, nargs="+", default=[5])
+    parser.add_argument("--without", nargs="+", choices=RIVALS, default=[], help="rivals to leave out")
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = arguments(
+        parser,
+        "--sizes 8x60 --rounds 1 --seeds 1 --families linear redundant --hidden 3 --without SHAP LIME "
+        "--landscapes {folder} --out {folder}/attribution.json",
+    )
     jax.config.update("jax_enable_x64", True)
+    if options.without:
+        print(f"<!-- left out: {', '.join(options.without)} -->")
+    rivals = [name for name in RIVALS if name not in options.without]
     rows = []
-    for size, number in zip(options.sizes, options.seeds, strict=False):
+    for size, rounds, number in zip(options.sizes, options.rounds, options.seeds, strict=False):
         for seed in range(number):
             for family in options.families:
-                rows.append(judge(family, size, seed, options.landscapes))
+                config = ExplainConfig(hidden=tuple(options.hidden), rounds=rounds, seed=seed)
+                rows.append(judge(family, size, config, rivals, options.landscapes))
                 print(f"<!-- {family} {size} {seed}: {rows[-1]['auroc'][DEFAULT]:.3f} -->", flush=True)
-                if options.out is not None:
-                    options.out.write_text(json.dumps(rows, indent=1))
-    print(report(rows))
+                record(options.out, __doc__, rows, report(rows))
+    print("\n\n".join(map(markdown, report(rows))))
 
 
 if __name__ == "__main__":

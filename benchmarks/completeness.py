@@ -16,6 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from results import head, line, record, table
+from smoke import arguments
 
 from jaxscape import Budget, ExploreConfig, basin_hopping, coverage, database, explore, surfaces
 from jaxscape.landscape.explore import coverage_of
@@ -95,7 +97,7 @@ def verdict(name: str, found: Any, truth: tuple[int, int]) -> tuple[int, int, st
     return *counts, f"{counts[0] - truth[0]:+d} minima, {counts[1] - truth[1]:+d} saddles"
 
 
-def run(name: str, seed: int, seconds: float) -> dict[str, Any]:
+def run(name: str, seed: int, budget: Budget) -> dict[str, Any]:
     key, start_key = jax.random.split(jax.random.key(seed))
     objective, group, starts, config, truth = problem(name, start_key)
     began, last = time.perf_counter(), {}
@@ -103,7 +105,7 @@ def run(name: str, seed: int, seconds: float) -> dict[str, Any]:
     def keep(exploration: Any) -> None:
         last["idle"] = exploration.idle
 
-    found = explore(objective, group, starts, key, config, budget=Budget(rounds=2000, seconds=seconds), on_round=keep)
+    found = explore(objective, group, starts, key, config, budget=budget, on_round=keep)
     took = time.perf_counter() - began
     minima, states, judged = verdict(name, found, truth)
     seen = coverage_of(found)
@@ -119,20 +121,21 @@ def run(name: str, seed: int, seconds: float) -> dict[str, Any]:
         "lowest": float(found.minima.energies.min()),
         "estimated unseen": [round(each.unseen, 1) for each in seen],
         "chance of more": coverage.chance_of_more(last["idle"]),
-        "evaluations": found.meta["evaluations"],
+        "evaluations": found.ledger.evaluations,
         "seconds": took,
     }
 
 
-def first_hit(seed: int, seconds: float) -> dict[str, Any]:
+def first_hit(seed: int, budget: Budget) -> dict[str, Any]:
     """Count the quenches of eight walkers until one is at the global minimum of LJ38."""
     objective, _ = surfaces.lennard_jones(38)
     key, start_key = jax.random.split(jax.random.key(seed))
     starts = jax.random.uniform(start_key, (8, objective.dim), minval=-2.6, maxval=2.6)
     config = HoppingConfig(temperature=0.8, step_size=0.4, max_step=0.6)
     walkers, quenches, began = basin_hopping.init(key, starts, config), 0, time.perf_counter()
-    lowest = np.inf
-    while time.perf_counter() - began < seconds and lowest > LJ38 + 1e-4:
+    lowest, rounds = np.inf, 0
+    while rounds < budget.rounds and time.perf_counter() - began < budget.seconds and lowest > LJ38 + 1e-4:
+        rounds += 1
         walkers, buffer = basin_hopping.run(objective, walkers, config, num_steps=2000, capacity=8 * 251)
         count = int(buffer.count)
         energies = np.where(buffer.points.status[:count] == 1, buffer.points.energy[:count], np.inf)
@@ -154,37 +157,31 @@ def main() -> None:
     names = [*NETWORKS, *BOXES, *(f"lj{size}" for size in LENNARD_JONES), "lj38"]
     parser.add_argument("problems", nargs="+", choices=names, metavar="PROBLEM", help=", ".join(names))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2000, help="limit for each run")
     parser.add_argument("--seconds", type=float, default=600, help="limit for each run")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = arguments(parser, "checker4_1e-2 camel lj7 lj38 --seeds 1 --rounds 1 --out {folder}/completeness.json")
     jax.config.update("jax_enable_x64", True)
-    rows = []
-    print(
-        "| problem | seed | minima (of) | saddles (of) | verdict | parts | lowest | estimated unseen | gradients | s |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    heads = ["problem", "seed", "minima (of)", "saddles (of)", "verdict", "parts", "lowest", "estimated unseen"]
+    heads += ["gradients", "s"]
+    budget = Budget(rounds=options.rounds, seconds=options.seconds)
+    rows, lines = [], []
+    print(head(heads))
     for name in options.problems:
         for seed in range(options.seeds):
             if name == "lj38":
-                row = first_hit(seed, options.seconds)
-                judged = (
-                    f"hit after {row['quenches']} quenches" if row["hit"] else f"NO HIT in {row['quenches']} quenches"
-                )
-                print(
-                    f"| lj38 | {seed} | | | {judged} | | {row['lowest']:.6f} | | | {row['seconds']:.0f} |", flush=True
-                )
+                row = first_hit(seed, budget)
+                judged = f"{'hit after' if row['hit'] else 'NO HIT in'} {row['quenches']} quenches"
+                cells = ["", "", judged, "", f"{row['lowest']:.6f}", "", ""]
             else:
-                row = run(name, seed, options.seconds)
-                counts = " | ".join(f"{row[k]} ({row[f'true {k}']})" for k in ("minima", "transition states"))
-                unseen = ", ".join(f"{value:g}" for value in row["estimated unseen"])
-                print(
-                    f"| {name} | {seed} | {counts} | {row['verdict']} | {row['components']} | {row['lowest']:.6f} | "
-                    f"{unseen} | {row['evaluations']:.2e} | {row['seconds']:.0f} |",
-                    flush=True,
-                )
+                row = run(name, seed, budget)
+                cells = [f"{row[k]} ({row[f'true {k}']})" for k in ("minima", "transition states")]
+                cells += [row["verdict"], row["components"], f"{row['lowest']:.6f}"]
+                cells += [", ".join(f"{value:g}" for value in row["estimated unseen"]), f"{row['evaluations']:.2e}"]
             rows.append(row)
-            if options.out is not None:
-                options.out.write_text(json.dumps(rows, indent=1))
+            lines.append([name, seed, *cells, f"{row['seconds']:.0f}"])
+            print(line(lines[-1]), flush=True)
+            record(options.out, __doc__, rows, [table(heads, lines)])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ one weight. In the figure the bands of random are those of its means over orders
 
 import argparse
 import functools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +31,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from results import Table, markdown, record, table
+from smoke import arguments
 
 import jaxscape as js
 from jaxscape import conserved, datasets
@@ -138,9 +139,8 @@ def means(jobs: list[Job], values: Float[np.ndarray, " n"]) -> dict[str, dict[st
     }
 
 
-def judge(dataset: datasets.Dataset, seed: int, checkpoint: Path | None) -> dict[str, Any] | None:
+def judge(dataset: datasets.Dataset, config: ExplainConfig, checkpoint: Path | None) -> dict[str, Any] | None:
     """Compress the best network of one landscape in every way; None where there is no spread to judge by."""
-    config = ExplainConfig(seed=seed)
     objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     began = time.perf_counter()
     lowest = np.argsort(landscape.minima.energies, kind="stable")[:MAX_MINIMA]
@@ -149,7 +149,7 @@ def judge(dataset: datasets.Dataset, seed: int, checkpoint: Path | None) -> dict
     energies, positions = landscape.minima.energies[lowest], landscape.minima.positions[lowest]
     weights, _ = conserved.align_groups(symmetry, positions, energies, np.zeros(len(lowest), int))
     inputs = symmetry.layers[0].incoming.ravel()
-    orders = rankings(weights, inputs, seed)
+    orders = rankings(weights, inputs, config.seed)
     jobs = make_jobs(weights[0], inputs, orders)
     free, starts = (jnp.asarray(np.stack(parts)) for parts in zip(*[job[3:] for job in jobs], strict=True))
     found = quench_all(objective, free, starts)
@@ -158,7 +158,7 @@ def judge(dataset: datasets.Dataset, seed: int, checkpoint: Path | None) -> dict
     half = inputs.size // 2
     return {
         "data": stem(dataset),
-        "seed": seed,
+        "seed": config.seed,
         "minima": len(lowest),
         "input_weights": inputs.size,
         "score": float(score(jnp.asarray(weights[:1]))[0]),
@@ -189,8 +189,8 @@ def names(rows: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["data"] for row in rows))
 
 
-def scores_table(rows: list[dict[str, Any]], mode: str) -> list[str]:
-    lines = ["| data | kept | full network | " + " | ".join(CRITERIA) + " |", "|---" * (3 + len(CRITERIA)) + "|"]
+def scores_table(rows: list[dict[str, Any]], mode: str) -> Table:
+    lines = []
     for data in names(rows):
         full = np.mean([row["score"] for row in rows if row["data"] == data])
         after, before = (
@@ -199,16 +199,16 @@ def scores_table(rows: list[dict[str, Any]], mode: str) -> list[str]:
         )
         for i, fraction in enumerate(FRACTIONS):
             cells = [f"{a[i]:.3f} ({b[i]:.3f})" for a, b in zip(after, before, strict=True)]
-            lines.append(f"| {data} | {fraction:.0%} | {full:.3f} | " + " | ".join(cells) + " |")
-    return lines
+            lines.append([data, f"{fraction:.0%}", f"{full:.3f}", *cells])
+    heads = ["data", "kept", "full network", *CRITERIA]
+    return table(heads, lines, f"**{mode}**: held-out score after minimising again (before it)")
 
 
-def ahead_table(rows: list[dict[str, Any]], kind: str) -> list[str]:
+def ahead_table(rows: list[dict[str, Any]], kind: str, what: str) -> Table:
     """How far conserved is better than each rival: mean, range over seeds, and in how many seeds above zero."""
     sign = -1 if kind == "loss_after" else 1
     rivals = CRITERIA[1:]
-    lines = ["| data | seeds | " + " | ".join(f"ahead of {rival}" for rival in rivals) + " |"]
-    lines.append("|---" * (2 + len(rivals)) + "|")
+    lines = []
     for data in names(rows):
         own = curves(rows, data, kind, "zero", "conserved")
         cells = []
@@ -216,23 +216,27 @@ def ahead_table(rows: list[dict[str, Any]], kind: str) -> list[str]:
             ahead = sign * (own - curves(rows, data, kind, "zero", rival))[:, :-1].mean(axis=1)
             wins = f"{int(np.sum(ahead > 0))} of {len(ahead)} seeds"
             cells.append(f"{ahead.mean():+.3f} ({ahead.min():+.3f} to {ahead.max():+.3f}; {wins})")
-        lines.append(f"| {data} | {len(own)} | " + " | ".join(cells) + " |")
-    return lines
+        lines.append([data, len(own), *cells])
+    heads = ["data", "seeds", *(f"ahead of {rival}" for rival in rivals)]
+    return table(heads, lines, f"**zero**: conserved ahead in {what}, mean over fractions below one")
 
 
-def report(rows: list[dict[str, Any]]) -> str:
-    parts = []
-    for mode in MODES:
-        parts += [f"**{mode}**: held-out score after minimising again (before it)", "", *scores_table(rows, mode), ""]
-    for kind, title in (("after", "held-out score"), ("loss_after", "training loss (positive: conserved is lower)")):
-        parts += [f"zero: conserved ahead in {title}, mean over fractions below one", "", *ahead_table(rows, kind), ""]
-    parts += ["Of the first half of each ranking, also in the first half of the conserved weights", ""]
-    parts += ["| data | " + " | ".join(CRITERIA[1:]) + " |", "|---" * len(CRITERIA) + "|"]
+def shared_table(rows: list[dict[str, Any]]) -> Table:
+    lines = []
     for data in names(rows):
         shared = [row["shared_half"] for row in rows if row["data"] == data]
-        cells = [f"{np.mean([row[name] for row in shared]):.0%}" for name in CRITERIA[1:]]
-        parts.append(f"| {data} | " + " | ".join(cells) + " |")
-    return "\n".join(parts)
+        lines.append([data, *(f"{np.mean([row[name] for row in shared]):.0%}" for name in CRITERIA[1:])])
+    caption = "Of the first half of each ranking, also in the first half of the conserved weights"
+    return table(["data", *CRITERIA[1:]], lines, caption)
+
+
+def report(rows: list[dict[str, Any]]) -> list[Table]:
+    return [
+        *(scores_table(rows, mode) for mode in MODES),
+        ahead_table(rows, "after", "held-out score"),
+        ahead_table(rows, "loss_after", "training loss (positive: conserved is lower)"),
+        shared_table(rows),
+    ]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -269,11 +273,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--hidden", type=int, nargs="+", default=[5])
+    parser.add_argument("--rounds", type=int, default=ExplainConfig().rounds)
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--no-explore", action="store_true", help="skip what is not in the folder")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figure", type=Path)
-    options = parser.parse_args()
+    options = arguments(
+        parser,
+        "checkerboard --seeds 0 --hidden 3 --rounds 1 --landscapes {folder} --out {folder}/compress.json "
+        "--figure {folder}/compress.png",
+    )
     jax.config.update("jax_enable_x64", True)
     rows: list[dict[str, Any]] = []
     for name in options.data:
@@ -283,17 +293,17 @@ def main() -> None:
             if options.no_explore and (place is None or not place.exists()):
                 print(f"<!-- {stem(dataset)} {seed}: skipped, no landscape -->", flush=True)
                 continue
-            row = judge(dataset, seed, place)
+            config = ExplainConfig(hidden=tuple(options.hidden), rounds=options.rounds, seed=seed)
+            row = judge(dataset, config, place)
             if row is None:
                 print(f"<!-- {stem(dataset)} {seed}: skipped, fewer than two minima -->", flush=True)
                 continue
             rows.append(row)
             done = f"{row['minima']} minima, {row['converged']:.1%} converged, {row['seconds']:.0f} s"
             print(f"<!-- {stem(dataset)} {seed}: {done} -->", flush=True)
-            if options.out is not None:
-                options.out.write_text(json.dumps(rows, indent=1))
+            record(options.out, __doc__, rows, report(rows))
     if rows:
-        print(report(rows))
+        print("\n\n".join(map(markdown, report(rows))))
     if rows and options.figure is not None:
         draw(rows, options.figure)
 

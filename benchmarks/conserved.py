@@ -10,7 +10,6 @@ least ten minima; "lowest" the hundred lowest minima, connected or not.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +17,8 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from results import Table, markdown, record, table
+from smoke import arguments
 
 from jaxscape import conserved, datasets, disconnectivity, validation
 from jaxscape.explain import ExplainConfig, explore_landscape, scorer
@@ -52,8 +53,9 @@ def masks(symmetry: Symmetry, weights: np.ndarray, candidates: np.ndarray) -> It
             yield criterion, mask
 
 
-def judge(data: str, seed: int, landscapes: Path | None) -> Iterator[dict[str, Any]]:
-    dataset, config = datasets.prepare(datasets.load(data, seed=seed), seed=seed), ExplainConfig(seed=seed)
+def judge(data: str, config: ExplainConfig, landscapes: Path | None) -> Iterator[dict[str, Any]]:
+    seed = config.seed
+    dataset = datasets.prepare(datasets.load(data, seed=seed), seed=seed)
     checkpoint = None if landscapes is None else landscapes / f"{dataset.name.split('.')[0]}_{seed}.npz"
     objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     score = scorer(objective, dataset, config, dataset.x_test, dataset.y_test)
@@ -98,10 +100,10 @@ def judge(data: str, seed: int, landscapes: Path | None) -> Iterator[dict[str, A
                     }
 
 
-def report(rows: list[dict[str, Any]]) -> str:
+def report(rows: list[dict[str, Any]]) -> Table:
     kinds = dict.fromkeys((row["data"], row["group"], row["criterion"], row["intervention"]) for row in rows)
     heads = ["data", "group", "criterion", "intervention", "seeds", "score", "effect", "p <= 0.05", "matched: effect"]
-    lines = ["| " + " | ".join([*heads, "p <= 0.05"]) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines = []
     for kind in kinds:
         these = [row for row in rows if (row["data"], row["group"], row["criterion"], row["intervention"]) == kind]
         cells = [*kind, str(len({row["seed"] for row in these})), f"{np.mean([row['baseline'] for row in these]):.3f}"]
@@ -109,26 +111,30 @@ def report(rows: list[dict[str, Any]]) -> str:
             sizes = [row["size"] for row in these if row["control"] == control]
             significant = sum(row["p_value"] <= 0.05 for row in these if row["control"] == control)
             cells += [f"{np.mean(sizes):+.3f} ({min(sizes):+.3f} to {max(sizes):+.3f})", str(significant)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table([*heads, "p <= 0.05"], lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+", help="as for `jaxscape explain`")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[5])
+    parser.add_argument("--rounds", type=int, default=ExplainConfig().rounds)
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = arguments(
+        parser, "checkerboard --seeds 1 --hidden 3 --rounds 1 --landscapes {folder} --out {folder}/conserved.json"
+    )
     jax.config.update("jax_enable_x64", True)
     rows: list[dict[str, Any]] = []
     for data in options.data:
         for seed in range(options.seeds):
-            rows += judge(data, seed, options.landscapes)
+            config = ExplainConfig(hidden=tuple(options.hidden), rounds=options.rounds, seed=seed)
+            rows += judge(data, config, options.landscapes)
             print(f"<!-- {data} {seed} -->", flush=True)
-            if options.out is not None:
-                options.out.write_text(json.dumps(rows, indent=1))
-    print(report(rows))
+            record(options.out, __doc__, rows, [report(rows)])
+    print(markdown(report(rows)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does the main job find, and how sure is it? Data sets by seeds, as JSON and Markdown.
+"""What does the main job find, and how sure is it? Data sets by seeds.
 
     python benchmarks/explain.py breast_cancer checkerboard path/to/creditcard.csv --seeds 5 --out explain.json
     python benchmarks/explain.py breast_cancer --hidden 5 5 --seeds 3
@@ -9,10 +9,11 @@ top columns and seconds. The last column of a CSV is the target. Nothing is tune
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import jax
+from results import head, line, record, table
+from smoke import arguments
 
 from jaxscape import datasets, report
 from jaxscape.explain import ExplainConfig, explain
@@ -27,12 +28,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ExplainConfig().rounds)
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = arguments(
+        parser, "checkerboard --seeds 1 --hidden 3 --rounds 1 --landscapes {folder} --out {folder}/explain.json"
+    )
     jax.config.update("jax_enable_x64", True)
-    rows = []
+    rows, lines = [], []
     heads = ["data", "seed", "minima", "TS", "parts", "train", "test", "worst", "sure", "same top", "conserved"]
     heads += ["random", "p", "matched", "p matched", "top columns", "s"]
-    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|", flush=True)
+    print(head(heads), flush=True)
     for name in options.data:
         for seed in range(options.seeds):
             dataset = datasets.prepare(datasets.load(name, seed=seed), seed=seed)
@@ -62,9 +65,9 @@ def main() -> None:
                 ", ".join(feature["name"] for feature in row["features"][:5]),
                 f"{row['seconds']:.0f}",
             ]
-            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-            if options.out is not None:
-                options.out.write_text(json.dumps(rows, indent=1))
+            lines.append(cells)
+            print(line(cells), flush=True)
+            record(options.out, __doc__, rows, [table(heads, lines)])
 
 
 if __name__ == "__main__":

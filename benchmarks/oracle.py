@@ -1,6 +1,6 @@
 """Brute-force oracle: all stationary points of small functions, in NumPy alone.
 
-    python oracle.py PROBLEM --starts N --out oracle.json
+    python benchmarks/oracle.py PROBLEM --starts N --out oracle.json
 
 PROBLEM: camel, schwefel, ackley, mueller_brown, xorH, checkerH_L2 (checker3_1e-2): networks of
 H tanh units and one logit; flat order W1 (2, H) row-major, b1, W2, b2; mean cross-entropy +
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from smoke import arguments
 
 
 def sym(a, b, c):
@@ -226,15 +227,8 @@ def save(store, fgh, name, path, **out):
     return out
 
 
-def main():
-    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ap.add_argument("problem")
-    ap.add_argument("--starts", type=int, default=100_000, help="at most this many (2-D: a square grid)")
-    ap.add_argument("--seconds", type=float, default=np.inf, help="at most this long")
-    ap.add_argument("--out", type=Path, default=Path("oracle.json"))
-    args = ap.parse_args()
-    np.seterr(over="ignore", invalid="ignore")
-    fgh, H, box = problem(args.problem)
+def search(name, args):
+    fgh, H, box = problem(name)
     rng, t0, n, new, total = np.random.default_rng(0), time.time(), 0, [], args.starts
     if box is None:
         store, batch, tol = Store(4 * H + 1, H, 1e-5), 1000, 1e-12
@@ -244,18 +238,19 @@ def main():
         grid = np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2)
     check(fgh, rng.uniform(*((-2, 2) if box is None else box.T), (50, store.X.shape[1])))
     while n < total and time.time() - t0 < args.seconds:
-        X, blind = starts(rng, store, fgh, batch) if box is None else (grid[n : n + batch], np.ones(batch, bool))
+        size = min(batch, total - n)
+        X, blind = starts(rng, store, fgh, size) if box is None else (grid[n : n + size], np.ones(size, bool))
         n += len(X)
         X, ok = lm(fgh, X, 10 ** rng.uniform(-8, 0, len(X)), 100, tol)
         if box is not None:
             ok &= ((box[:, 0] < X) & (box[:, 1] > X)).all(1)
             # not stationary points: Ackley's cusp at the origin; Schwefel's infinite curvature on the axes
-            ok &= {"ackley": abs(X).max(1) > 1e-6, "schwefel": abs(X).min(1) > 1e-3}.get(args.problem, True)
-        new.append(store.add(X[ok], fgh(X[ok])[0], blind[: len(X)][ok]))
+            ok &= {"ackley": abs(X).max(1) > 1e-6, "schwefel": abs(X).min(1) > 1e-3}.get(name, True)
+        new.append(store.add(X[ok], fgh(X[ok])[0], blind[ok]))
         if len(new) % 20 == 0 or n >= total or time.time() - t0 >= args.seconds:
-            out = save(store, fgh, args.problem, args.out, starts=n, seconds=round(time.time() - t0, 1))
+            out = save(store, fgh, name, args.out, starts=n, seconds=round(time.time() - t0, 1))
             print(
-                args.problem,
+                name,
                 n,
                 "starts,",
                 sum(new[-20:]),
@@ -267,6 +262,18 @@ def main():
                 [out[k]["rarest_hits"] for k in ("minima", "ts")],
                 flush=True,
             )
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("problems", nargs="+", metavar="PROBLEM")
+    ap.add_argument("--starts", type=int, default=100_000, help="at most this many (2-D: a square grid)")
+    ap.add_argument("--seconds", type=float, default=np.inf, help="at most this long for each")
+    ap.add_argument("--out", type=Path, default=Path("oracle.json"))
+    args = arguments(ap, "camel xor1 --starts 1200 --out {folder}/oracle.json")
+    np.seterr(over="ignore", invalid="ignore")
+    for name in args.problems:
+        search(name, args)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-#!/usr/bin/env python
 """Run one peer package (pele or topsearch) on a small neural-network loss
 landscape for a fixed wall-clock budget and save what it stored.
 
-    <venv>/bin/python run_peer.py {pele,topsearch} --units 4 --l2 1e-3 \
-        --seconds 120 --seed 0 --strategy both --out file.npz
+    <venv>/bin/python benchmarks/peer_search.py {pele,topsearch} --units 4 \
+        --l2 1e-3 --seconds 120 --seed 0 --strategy both --out file.npz
 
 Only the peer's own algorithms search; this file supplies the loss, the
 settings, the clock and the saving.  Every call of energy, gradient or
 energy+gradient counts as one evaluation.  See SETTINGS for all numbers;
-`--set KEY=VALUE` overrides one.
+`--set KEY=VALUE` overrides one.  The stand-in needs no package and does not
+search: it stores random points, to try this program and its readers.
 """
 
 import os
@@ -33,6 +33,7 @@ from collections import Counter
 from importlib.metadata import version
 
 import numpy as np
+from smoke import arguments
 
 SETTINGS = {
     "pele": dict(
@@ -105,6 +106,7 @@ SETTINGS = {
         method="ClosestEnumeration",
         cycles=4,
     ),
+    "stand-in": dict(points=3),
 }
 
 
@@ -700,6 +702,25 @@ def run_topsearch(loss, clock, args, p, errors, stats):
     return result
 
 
+# ----------------------------------------------------------------- stand-in
+
+
+def run_stand_in(loss, clock, args, p, errors, stats):
+    points = list(np.random.normal(size=(p["points"], loss.dim)))
+    energies = [loss.energy(x) for x in points]
+    with contextlib.suppress(TimeUp):
+        clock.set_limit(args.seconds)
+        while True:
+            clock.check()
+            stats["turns"] += 1
+    clock.set_limit(np.inf)
+    return lambda: (points, energies, points[:1], energies[:1], [(0, 1)], points[:1])
+
+
+RUNNERS = {"pele": run_pele, "topsearch": run_topsearch, "stand-in": run_stand_in}
+MODULES = {"pele": "pele.landscape", "topsearch": "topsearch.sampling.exploration"}
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     ap.add_argument("package", choices=sorted(SETTINGS))
@@ -710,7 +731,9 @@ def main():
     ap.add_argument("--strategy", choices=("single", "double", "both"), default="both")
     ap.add_argument("--out", required=True)
     ap.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    args = ap.parse_args()
+    args = arguments(ap, "stand-in --seconds 0.1 --set points=4 --out {folder}/found.npz")
+    if args.smoke:
+        print("<!-- pele and topsearch are left out -->")
     p = dict(SETTINGS[args.package])
     for item in args.set:
         key, _, value = item.partition("=")
@@ -724,15 +747,16 @@ def main():
     np.random.seed(args.seed)
     random.seed(args.seed)
     # imported before the clock starts; both keep their log files to a scratch folder
-    __import__({"pele": "pele.landscape", "topsearch": "topsearch.sampling.exploration"}[args.package])
+    if args.package in MODULES:
+        __import__(MODULES[args.package])
+    release = version(args.package) if args.package in MODULES else "0"
     scratch = tempfile.mkdtemp(prefix="run_peer_")
     os.chdir(scratch)
     clock = Clock(args.seconds)
     loss = Loss(args.units, args.l2, clock)
     errors, stats = Counter(), Counter()
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
-        run = run_pele if args.package == "pele" else run_topsearch
-        result = run(loss, clock, args, p, errors, stats)
+        result = RUNNERS[args.package](loss, clock, args, p, errors, stats)
     seconds, cpu = clock.elapsed(), time.process_time() - clock.cpu_start
     evaluations = loss.evaluations
     mx, me, tx, te, tm, found = result()
@@ -753,9 +777,9 @@ def main():
         evaluations=evaluations,
         seconds=seconds,
         package=args.package,
-        version=version(args.package),
-        # beyond the brief: quality of each point, all saddle searches that
-        # succeeded (repeats too), and the run's own account
+        version=release,
+        # quality of each point, all saddle searches that succeeded (repeats
+        # too), and the run's own account
         minima_rms=m_rms,
         minima_index=m_index,
         ts_rms=t_rms,
@@ -772,7 +796,7 @@ def main():
     )
     shutil.rmtree(scratch, ignore_errors=True)
     print(
-        f"{args.package} {version(args.package)} units {args.units} l2 {args.l2:g} seed "
+        f"{args.package} {release} units {args.units} l2 {args.l2:g} seed "
         f"{args.seed} {args.strategy}: {len(mx)} minima, {len(tx)} transition states, "
         f"{evaluations} evaluations, {seconds:.1f} s (cpu {cpu:.1f} s)"
     )

@@ -11,7 +11,6 @@ ends (on XOR many paths run along a mirror plane into another saddle), the side 
 
 import argparse
 import functools
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from results import head, line, record, table
 from scipy.integrate import solve_ivp
+from smoke import arguments
 
 from jaxscape import database, eigenvector_following, lbfgs, newton, objective, quench, surfaces, symmetry
 from jaxscape.landscape.database import Points
@@ -134,11 +135,11 @@ def main() -> None:
     parser.add_argument("surfaces", nargs="+", choices=SURFACES)
     parser.add_argument("--sides", type=int, default=1000)
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = arguments(parser, "xor --sides 12 --out {folder}/push_off.json")
     jax.config.update("jax_enable_x64", True)
-    rows = []
-    print("| surface | method | sides | end elsewhere | undetermined | gradients per side | s |")
-    print("|---|---|---|---|---|---|---|")
+    heads = ["surface", "method", "sides", "end elsewhere", "undetermined", "gradients per side", "s"]
+    rows, lines = [], []
+    print(head(heads))
     for name in options.surfaces:
         make, scale, displacement = SURFACES[name]
         problem, group = make()
@@ -149,12 +150,12 @@ def main() -> None:
         truth = ends_of_flow(problem, starts)
         undetermined = np.zeros(len(starts), bool)
         print(f"<!-- {name}: gradient flow {time.perf_counter() - began:.0f} s -->", flush=True)
-        arguments = jax.tree.map(jnp.asarray, states)
+        states = jax.tree.map(jnp.asarray, states)
         methods = {"push_off": eigenvector_following.push_off, "L-BFGS alone": lbfgs_alone}
         for method, run in methods.items():
-            jax.block_until_ready(run(problem, arguments, num_lanes=8))
+            jax.block_until_ready(run(problem, states, num_lanes=8))
             began = time.perf_counter()
-            found = jax.block_until_ready(run(problem, arguments, num_lanes=8))
+            found = jax.block_until_ready(run(problem, states, num_lanes=8))
             seconds = time.perf_counter() - began
             sides = jax.tree.map(
                 lambda a, b: np.stack([a, b], axis=1).reshape(-1, *a.shape[1:]), found.minus, found.plus
@@ -168,10 +169,10 @@ def main() -> None:
             cost = float(np.mean(sides.num_evaluations))
             rows.append({"surface": name, "method": method, "sides": len(sides.energy), "wrong": wrong})
             rows[-1] |= {"undetermined": int(undetermined.sum()), "evaluations": cost, "seconds": seconds}
-            counts = f"{len(sides.energy)} | {wrong} | {undetermined.sum()}"
-            print(f"| {name} | {method} | {counts} | {cost:.0f} | {seconds:.1f} |", flush=True)
-    if options.out is not None:
-        options.out.write_text(json.dumps(rows, indent=1))
+            counts = [len(sides.energy), wrong, undetermined.sum()]
+            lines.append([name, method, *counts, f"{cost:.0f}", f"{seconds:.1f}"])
+            print(line(lines[-1]), flush=True)
+    record(options.out, __doc__, rows, [table(heads, lines)])
 
 
 if __name__ == "__main__":

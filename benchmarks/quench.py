@@ -10,7 +10,6 @@ that converged, and the mean loss.
 
 import argparse
 import functools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.optimize
+from results import markdown, record, table
+from smoke import arguments
 
 from jaxscape import datasets, objective, quench
 from jaxscape.explain import ExplainConfig, problem
@@ -90,30 +91,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=64)
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = arguments(parser, "--starts 4 --out {folder}/quench.json")
     jax.config.update("jax_enable_x64", True)
     dataset = datasets.prepare(datasets.load("breast_cancer"))
     loss, *_ = problem(dataset, ExplainConfig())
     keys = jax.random.split(jax.random.key(0), options.starts)
-    sizes = (dataset.x_train.shape[1], ExplainConfig().hidden, 1)
+    sizes = (dataset.x_train.shape[1], *ExplainConfig().hidden, 1)
     starts = jax.jit(jax.vmap(lambda key: objective.ravel(init(key, sizes))))(keys)
     rows = [lanes(loss, starts, 8), lanes(loss, starts, options.starts)]
     rows += [scipy_one_by_one(loss, starts), vmapped_optax(loss, starts)]
-    print(f"{options.starts} starts, {loss.dim} weights, {jax.devices()[0].device_kind}")
-    print("| method | converged | mean loss | gradients per start | s | s relative to the first |")
-    print("|---|---|---|---|---|---|")
-    for result in rows:
-        cells = [
-            result["method"],
-            f"{result['converged']:.0%}",
-            f"{result['mean_loss']:.6f}",
-            f"{result['gradients'] / options.starts:.0f}",
-            f"{result['seconds']:.2f}",
-            f"{result['seconds'] / rows[0]['seconds']:.2f}",
-        ]
-        print("| " + " | ".join(cells) + " |")
-    if options.out is not None:
-        options.out.write_text(json.dumps(rows, indent=1))
+    found = table(
+        ["method", "converged", "mean loss", "gradients per start", "s", "s relative to the first"],
+        [
+            (
+                result["method"],
+                f"{result['converged']:.0%}",
+                f"{result['mean_loss']:.6f}",
+                f"{result['gradients'] / options.starts:.0f}",
+                f"{result['seconds']:.2f}",
+                f"{result['seconds'] / rows[0]['seconds']:.2f}",
+            )
+            for result in rows
+        ],
+        f"{options.starts} starts, {loss.dim} weights",
+    )
+    print(markdown(found))
+    record(options.out, __doc__, rows, [found])
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-import shap
-from lime.lime_tabular import LimeTabularExplainer
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.inspection import permutation_importance
 
@@ -45,6 +43,8 @@ class Data(NamedTuple):
 
 def shap_values(network: Network, data: Data) -> np.ndarray:
     """Mean |SHAP value| of the logits (`PermutationExplainer` at its default of 500 masks, 50 background rows)."""
+    import shap
+
     masker = shap.maskers.Independent(sample(data.x_train, MAX_BACKGROUND), max_samples=MAX_BACKGROUND)
     explainer = shap.PermutationExplainer(logits(network), masker, seed=SEED)
     # One permutation, there and back, is the least that it accepts.
@@ -55,6 +55,8 @@ def shap_values(network: Network, data: Data) -> np.ndarray:
 
 def lime_scores(network: Network, data: Data) -> np.ndarray:
     """Mean |coefficient| of LIME's local linear models of the probability, for columns in standard deviations."""
+    from lime.lime_tabular import LimeTabularExplainer
+
     columns = data.x_train.shape[1]
     # "none" fits all columns at once; "auto" would choose among them first, only to choose all.
     explainer = LimeTabularExplainer(

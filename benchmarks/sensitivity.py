@@ -23,9 +23,9 @@ Landscapes in --landscapes are taken from there, `NAME_0.npz` for the reference.
 
 import argparse
 import itertools
-import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from results import Table, markdown, record, table
 from scipy.stats import spearmanr
+from smoke import arguments
 
 from jaxscape import attribution, conserved, datasets, disconnectivity
 from jaxscape.analysis.disconnectivity import MergeTree
@@ -212,13 +214,13 @@ def by_exploration(change: str, value: str, at: float, land: Explored, reference
     return row(change, value, at, [compare(other, usual)], len(land.group))
 
 
-def variants(options: argparse.Namespace) -> Iterator[tuple[str, str, ExplainConfig, float]]:
+def variants(options: argparse.Namespace, reference: ExplainConfig) -> Iterator[tuple[str, str, ExplainConfig, float]]:
     """The explorations to do, in turn of each kind: change, value, settings, where to draw it."""
-    rounds = options.rounds
-    seeds = [("d", str(seed), ExplainConfig(seed=seed, rounds=rounds)) for seed in options.seeds]
-    strengths = [("e", f"{l2:g}", ExplainConfig(l2=l2, rounds=rounds)) for l2 in options.l2]
-    widths = [("f", str(units), ExplainConfig(hidden=(units,), rounds=rounds)) for units in options.hidden]
-    yield "d", str(REFERENCE.seed), ExplainConfig(seed=REFERENCE.seed, rounds=rounds), 0.0
+    usual = replace(reference, rounds=options.rounds)
+    seeds = [("d", str(seed), replace(usual, seed=seed)) for seed in options.seeds]
+    strengths = [("e", f"{l2:g}", replace(usual, l2=l2)) for l2 in options.l2]
+    widths = [("f", str(units), replace(usual, hidden=(units,))) for units in options.hidden]
+    yield "d", str(REFERENCE.seed), usual, 0.0
     for turn in itertools.zip_longest(enumerate(seeds, 1), enumerate(strengths), enumerate(widths)):
         yield from ((*variant, float(at)) for at, variant in filter(None, turn))
 
@@ -232,11 +234,12 @@ def study(name: str, options: argparse.Namespace) -> dict[str, Any]:
     def file(settings: str) -> Path | None:
         return None if options.landscapes is None else options.landscapes / f"{stem}_0{settings}.npz"
 
-    reference = explored(dataset, REFERENCE, file(""))
+    settings = replace(REFERENCE, hidden=(options.units,), rounds=options.reference_rounds)
+    reference = explored(dataset, settings, file(""))
     rows = [*by_number(reference), *by_level(reference)]
     print(f"<!-- {stem}: a and b after {time.perf_counter() - began:.0f} s -->", flush=True)
     of_seeds, left_out = [reference], []
-    for change, value, config, at in variants(options):
+    for change, value, config, at in variants(options, settings):
         if time.perf_counter() - began > options.seconds:
             left_out.append(f"{CHANGES[change]} {value}")
             continue
@@ -266,22 +269,17 @@ def cell(values: list[float]) -> str:
     return f"{np.mean(known):.2f}" + (f" ({min(known):.2f} to {max(known):.2f})" if len(values) > 1 else "")
 
 
-def table(done: list[dict[str, Any]]) -> str:
+def report(one: dict[str, Any]) -> Table:
     lines = []
-    for one in done:
-        left_out = f"; not done: {', '.join(one['left_out'])}" if one["left_out"] else ""
-        lines += [
-            f"{one['data']}: {one['minima']} minima, {one['group']} in the group; {one['seconds']:.0f} s{left_out}",
-            "",
-            "| change | value | minima | Jaccard | importance rank correlation | conserved-share rank correlation |",
-            "|---|---|---|---|---|---|",
-        ]
-        for row in one["rows"]:
-            change = f"{row['change']}. {CHANGES[row['change']]}" if row["change"] in CHANGES else row["change"]
-            cells = [change, row["value"], str(row["minima"]), *(cell(row[name]) for name in MEASURES)]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+    for row in one["rows"]:
+        change = f"{row['change']}. {CHANGES[row['change']]}" if row["change"] in CHANGES else row["change"]
+        lines.append([change, row["value"], row["minima"], *(cell(row[name]) for name in MEASURES)])
+    left_out = f"; not done: {', '.join(one['left_out'])}" if one["left_out"] else ""
+    return table(
+        ["change", "value", "minima", "Jaccard", "importance rank correlation", "conserved-share rank correlation"],
+        lines,
+        f"{one['data']}: {one['minima']} minima, {one['group']} in the group; {one['seconds']:.0f} s{left_out}",
+    )
 
 
 def summarised(rows: list[Row], change: str, name: str) -> Float[np.ndarray, "4 n"]:
@@ -350,19 +348,24 @@ def main() -> None:
     parser.add_argument("--l2", type=float, nargs="*", default=[3e-4, 3e-3, 1e-2])
     parser.add_argument("--hidden", type=int, nargs="*", default=[3, 8])
     parser.add_argument("--rounds", type=int, default=3, help="of the explorations but the reference")
+    parser.add_argument("--units", type=int, default=REFERENCE.hidden[0], help="hidden units of the reference")
+    parser.add_argument("--reference-rounds", type=int, default=REFERENCE.rounds)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no exploration later, per data set")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figure", type=Path)
-    options = parser.parse_args()
+    options = arguments(
+        parser,
+        "checkerboard --seeds 1 --l2 --hidden 2 --rounds 1 --units 3 --reference-rounds 1 --landscapes {folder} "
+        "--out {folder}/sensitivity.json --figure {folder}/sensitivity.png",
+    )
     jax.config.update("jax_enable_x64", True)
     done = []
     for name in options.data:
         done.append(study(name, options))
-        if options.out is not None:
-            options.out.write_text(json.dumps(done, indent=1).replace("NaN", "null"))  # JSON knows no NaN
+        record(options.out, __doc__, done, list(map(report, done)))
         if options.figure is not None:
             figure(done).savefig(options.figure, dpi=150)
-    print(table(done))
+    print("\n\n".join(map(markdown, map(report, done))))
 
 
 if __name__ == "__main__":

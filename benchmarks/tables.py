@@ -7,10 +7,12 @@ prints the AUC of the true probability, which no model can beat by more than cha
 0.904, 0.905, 0.902; correlated 0.901 each; redundant 0.901, 0.900, 0.899. Single seeds: 0.884 to 0.917.
 """
 
+import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from smoke import arguments
 
 EFFECTS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     np.abs,
@@ -98,7 +100,7 @@ def mechanism(family: str, drivers: np.ndarray, rng: np.random.Generator) -> np.
     return drivers
 
 
-def bayes_auc(family: str, seed: int, columns: int, rows: int = 20_000) -> float:
+def bayes_auc(family: str, seed: int, columns: int, rows: int) -> float:
     """AUC of the true probability: the chance that a positive row has the larger one (no ties, so ranks will do)."""
     table, probability = draw(family, seed, rows=rows, columns=columns)
     positive = table.y[np.argsort(probability)] == 1
@@ -106,10 +108,18 @@ def bayes_auc(family: str, seed: int, columns: int, rows: int = 20_000) -> float
     return float(negatives_below[positive].mean() / negatives_below[-1])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=5)
+    options = arguments(parser, "--rows 500 --seeds 1")
     for family in FAMILIES:
         for columns in (10, 20, 50):
-            aucs = [bayes_auc(family, seed, columns) for seed in range(5)]
+            aucs = [bayes_auc(family, seed, columns, options.rows) for seed in range(options.seeds)]
             print(
                 f"{family:13} {columns:3} columns: Bayes AUC {np.mean(aucs):.3f} ({min(aucs):.3f} to {max(aucs):.3f})"
             )
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from jaxscape.datasets import EXAMPLES, Task
+from jaxscape.files import claimed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, or 2 for input that cannot be used."""
+def main(arguments: list[str] | None = None, *, keep_programs: bool = False) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the name of the program; by default those of the process.
+        keep_programs: keep what is compiled in the user's cache folder, for the rest of the process.
+
+    Returns:
+        the exit code: 0; 2 for input that cannot be used; 130 if interrupted.
+    """
     options = _parser().parse_args(arguments)
     try:
-        return _explain(options)
+        return _explain(options, keep_programs=keep_programs)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing; install the table tools: pip install jinja2 pandas rich scikit-learn")
     except KeyboardInterrupt:
@@ -64,19 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _explain(options: argparse.Namespace) -> int:
+def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     import jax
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    from jaxscape import datasets, report
+    from jaxscape import compilation, datasets, report
     from jaxscape.explain import ExplainConfig, check, explain
 
     jax.config.update("jax_enable_x64", True)
     out: Path = options.out
     if out.exists() and not out.is_dir():
         return _fail(f"--out {out} is a file, not a folder")
-    was_there = out.exists()
+    checkpoint = out / "landscape.npz"
     config = ExplainConfig(
         hidden=tuple(options.hidden),
         activation=options.activation,
@@ -97,7 +106,7 @@ def _explain(options: argparse.Namespace) -> int:
     console = Console()
     columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
     try:
-        with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+        with claimed(out), Progress(*columns, TimeElapsedColumn(), console=console) as bar:
             task = bar.add_task("reading the table", total=1.0)
 
             def show(fraction: float, text: str) -> None:
@@ -108,18 +117,23 @@ def _explain(options: argparse.Namespace) -> int:
             check(config)
             table = datasets.load(options.data, target=options.target, seed=options.seed)
             dataset = datasets.prepare(table, task=options.task, seed=options.seed)
-            found = explain(dataset, config, checkpoint=out / "landscape.npz", resume=options.resume, progress=show)
+            check(config, dataset)
+            if keep_programs:
+                compilation.use_cache()
+            if not (options.resume and checkpoint.exists()):
+                report.discard(out)  # It would soon stand beside the landscape of another job.
+            found = explain(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
             show(0.98, "writing the report")
             report.write(found, out)
             show(1.0, "done")
     except datasets.DataError as error:
         return _fail(str(error))
+    except BlockingIOError:
+        return _fail(f"{out} is in use by another jaxscape: wait for it to end, or choose another folder with --out")
     except OSError as error:
         return _fail(f"cannot write to {out}: {error.strerror or error}")
     finally:
         signal.signal(signal.SIGINT, usual)
-        if not was_there and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
     _print(console, found, out)
     return 0
 
@@ -153,7 +167,7 @@ def _fail(message: str) -> int:
 
 def run() -> None:
     """Run the command line as a program."""
-    code = main()
+    code = main(keep_programs=True)
     if code == _INTERRUPTED:
         # XLA may still be compiling in other threads, and an orderly exit under them crashes.
         sys.stdout.flush()

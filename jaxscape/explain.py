@@ -160,7 +160,7 @@ def explain(
         for rows in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
     progress(0.96, "testing the conserved weights")
-    best, strata = jnp.asarray(weights[0]), jnp.where(jnp.asarray(candidates), 0, -1)
+    best, strata = weights[0], np.where(candidates, 0, -1)
     bins = validation.magnitude_strata(best, strata)
     tests: list[PermutationTest | None] = [None, None]
     if found.mask[0].sum() > 1:  # shuffling one weight changes nothing
@@ -168,8 +168,8 @@ def explain(
             validation.permutation_test(
                 jax.random.fold_in(key, 2),
                 score_test,
-                best,
-                jnp.asarray(found.mask[0]),
+                jnp.asarray(best),
+                found.mask[0],
                 strata=strata,
                 control=control,
                 num_draws=config.num_draws,
@@ -198,7 +198,7 @@ def explain(
         levels=levels,
         test=test,
         matched=matched,
-        bins=np.asarray(bins),
+        bins=bins,
         shares=shares / max(shares.sum(), np.finfo(float).tiny),
         train_score=float(score_train(best)),
         test_score=float(score_test(best)),

@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import scipy.stats
 
-from jaxscape import basin_hopping, surfaces
+from jaxscape import basin_hopping, from_loss, surfaces
 from jaxscape.search.basin_hopping import HoppingConfig
 from jaxscape.search.points import Status
 
@@ -26,15 +28,39 @@ def test_stopping_and_going_on_changes_nothing():
     np.testing.assert_array_equal(end.position, whole.position)
 
 
-def test_walkers_keep_to_what_the_metropolis_rule_allows():
+@pytest.mark.parametrize("temperature", [0.0, 1e-9])
+def test_walkers_keep_to_what_the_metropolis_rule_allows(temperature):
     problem, state = start()
-    cold = HoppingConfig(temperature=0.0)
+    cold = HoppingConfig(temperature=temperature)
     energy = state.energy
     for _ in range(5):
         state, _ = basin_hopping.run(problem, state, cold, num_steps=96, capacity=64)
-        assert np.all(state.energy <= energy + 1e-10)
+        assert np.all(state.energy <= energy + 1e-7)
         energy = state.energy
     assert np.all(np.isfinite(energy))
+
+
+def test_rises_are_accepted_as_often_as_the_temperature_says():
+    # Wells at every whole number, each 0.1 above the one before: hops are rises or falls of known size.
+    staircase = from_loss(lambda x, _: 0.1 * jnp.sum(x) - 2 * jnp.cos(2 * jnp.pi * x[0]), jnp.zeros(1))
+    config = HoppingConfig(temperature=0.1, step_size=1.4, min_step=1.4, max_step=1.4)
+    state = basin_hopping.init(jax.random.key(0), jnp.zeros((64, 1)), config)
+    state, _ = basin_hopping.run(staircase, state, config, num_steps=40, capacity=1000)
+    up, kept = 0, 0
+    for _ in range(90):
+        before = np.asarray(state.position)[:, 0].round()
+        # A walker ends at most one quench in so few steps.
+        hops = state.num_hops
+        state, buffer = basin_hopping.run(staircase, state, config, num_steps=8, capacity=64)
+        after = np.asarray(state.position)[:, 0].round()
+        once = np.asarray(state.num_hops == hops + 1)
+        done = np.flatnonzero(once)
+        tried = np.asarray(buffer.points.position)[: int(buffer.count), 0].round()
+        assert len(tried) == len(done)
+        rises = tried - before[done] == 1
+        up, kept = up + rises.sum(), kept + np.sum(after[done][rises] > before[done][rises])
+    assert up > 150
+    assert scipy.stats.binomtest(int(kept), int(up), np.exp(-1)).pvalue > 1e-3
 
 
 def test_the_step_grows_while_hops_fall_back_and_stays_in_bounds():

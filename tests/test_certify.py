@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import Budget, ExploreConfig, Status, Symmetry, explore, from_loss, newton
-from jaxscape.landscape import ledger
+from jaxscape import Budget, ExploreConfig, Status, Symmetry, explore, from_loss, newton, objective
+from jaxscape.landscape import certify, ledger
 from jaxscape.landscape.ledger import Search
 
 CONFIG = ExploreConfig(hopping_steps=200, num_searches=8)
@@ -64,3 +64,12 @@ def test_a_polish_that_finds_no_rest_is_not_converged():
     ends = newton.polish(runaway, jnp.array([[25.0, 0.0]]))
     assert ends.point.grad_rms[0] < 1e-10
     assert ends.point.status[0] == Status.FLAT
+
+
+def test_of_the_two_sides_of_a_saddle_the_lower_counts():
+    # A descent that ended on the ridge between two wells, the left one deeper.
+    tilted = from_loss(lambda x, _: (x[0] ** 2 - 1) ** 2 + 0.1 * x[0] + x[1] ** 2, jnp.zeros(2))
+    for factor in (1, -1):
+        mirrored = from_loss(lambda x, sign: objective.value(tilted, x * sign), jnp.zeros(2), jnp.array([factor, 1.0]))
+        settled = certify.settle(mirrored, np.array([[factor * ROOTS[1], 0.0]]), CONFIG)
+        np.testing.assert_allclose(settled.point.position, [[factor * ROOTS[0], 0.0]], atol=1e-7)

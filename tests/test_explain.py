@@ -10,9 +10,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from jaxscape import __main__ as command
-from jaxscape import database
+from jaxscape import database, datasets
 
 SMALL = ["--hidden", "2", "--minima", "3", "--rounds", "2", "--l2", "0.001"]
 
@@ -73,6 +74,42 @@ def test_the_page_stands_alone_and_escapes_what_comes_from_the_data(report):
     assert names == {
         "features.png", "permutation_test.png", "disconnectivity.png", "conserved_map.png", "conserved_levels.png",
     }  # fmt: skip
+
+
+def test_scores_are_those_of_the_rows_they_are_named_after(report, csv):
+    # By the network as a reader would write it, and scikit-learn's AUC.
+    dataset = datasets.prepare(datasets.load(str(csv), target="bought"))
+    minima = database.load(report / "landscape.npz").minima
+    x = minima.positions[minima.energies.argmin()]
+    inputs = dataset.x_train.shape[1]
+    incoming, bias, outgoing = x[: 2 * inputs].reshape(inputs, 2), x[2 * inputs : 2 * inputs + 2], x[-3:-1]
+    performance = json.loads((report / "summary.json").read_text())["performance"]
+    for part, rows, labels in (("train", dataset.x_train, dataset.y_train), ("test", dataset.x_test, dataset.y_test)):
+        auc = roc_auc_score(labels, np.tanh(rows @ incoming + bias) @ outgoing)
+        assert performance[f"auc_{part}"] == pytest.approx(auc)
+    assert performance["auc_train"] != performance["auc_test"]
+    validation = json.loads((report / "summary.json").read_text())["validation"]
+    assert validation["auc_baseline"] == pytest.approx(performance["auc_test"])
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "score"),
+    [("amount", [], "r2"), ("bought", ["--loss", "balanced"], "auc"), ("bought", ["--loss", "auc"], "auc")],
+)
+def test_regressions_and_other_losses_work_end_to_end(target, options, score, csv, tmp_path):
+    data = pd.read_csv(csv)
+    data["amount"] = 2 * data["plain"] - data["$\\frac"] + 0.1 * np.random.default_rng(1).normal(size=len(data))
+    data.drop(columns="amount" if target == "bought" else "bought").to_csv(tmp_path / "t.csv", index=False)
+    out = tmp_path / "report"
+    small = ["--hidden", "1", "--minima", "2", "--rounds", "1"]
+    assert (
+        command.main(["explain", str(tmp_path / "t.csv"), "--target", target, "--out", str(out), *small, *options]) == 0
+    )
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["performance"][f"{score}_test"] > 0.8
+    first = "plain" if target == "amount" else "<script>alert(1)</script>"
+    assert summary["features"][0]["name"] == first
+    assert summary["features"][0]["q_value"] <= 0.05
 
 
 def test_the_landscape_can_be_read_back(report):

@@ -97,17 +97,20 @@ def random_mask(key: PRNGKeyArray, mask: Bool[Array, " P"], strata: Int[Array, "
     return jnp.zeros_like(mask).at[order].set((rank < wanted) & (ordered >= 0))
 
 
-def magnitude_strata(x: Float[Array, " P"], strata: Int[Array, " P"], *, size: int = 5) -> Int[Array, " P"]:
+def magnitude_strata(
+    x: Float[np.ndarray, " P"], strata: Int[np.ndarray, " P"], *, size: int = 5
+) -> Int[np.ndarray, " P"]:
     """Divide each stratum into bins of `size` weights of similar magnitude, for random sets matched in magnitude.
 
     Weights of stratum -1 stay there. A bin whose weights are all in the chosen set leaves no choice: where the chosen
     weights are simply the largest, the matched sets are the same as the chosen one, and the test finds nothing.
     """
-    order = jnp.lexsort((-jnp.abs(x), strata))
+    order = np.lexsort((-np.abs(x), strata))
     ordered = strata[order]
-    rank = jnp.arange(x.size) - jnp.searchsorted(ordered, ordered).astype(int)
-    bins = ordered * x.size + rank // size
-    return jnp.zeros(x.shape, bins.dtype).at[order].set(jnp.where(ordered < 0, -1, bins))
+    rank = np.arange(x.size) - np.searchsorted(ordered, ordered)
+    bins = np.empty(x.shape, int)
+    bins[order] = np.where(ordered < 0, -1, ordered * x.size + rank // size)
+    return bins
 
 
 def num_sets(mask: Bool[np.ndarray, " P"], strata: Int[np.ndarray, " P"]) -> int:
@@ -141,10 +144,10 @@ def permutation_test(
     key: PRNGKeyArray,
     score: Callable[[Float[Array, " P"]], Float[Array, ""]],
     x: Float[Array, "*m P"],
-    mask: Bool[Array, " P"],
+    mask: Bool[Array, " P"] | Bool[np.ndarray, " P"],
     *,
-    strata: Int[Array, " P"] | None = None,
-    control: Int[Array, " P"] | None = None,
+    strata: Int[Array, " P"] | Int[np.ndarray, " P"] | None = None,
+    control: Int[Array, " P"] | Int[np.ndarray, " P"] | None = None,
     intervention: Intervention = "shuffle",
     replacement: Float[Array, " P"] | None = None,
     num_draws: int = 500,
@@ -181,14 +184,15 @@ def permutation_test(
         raise ValueError(f"intervention must be one of {', '.join(get_args(Intervention))}, got {intervention!r}")
     if (replacement is None) == (intervention == "replace"):
         raise ValueError("the intervention 'replace' needs a replacement, the others take none")
-    mask, models = jnp.asarray(mask), jnp.atleast_2d(x)
-    strata = jnp.zeros(mask.shape, int) if strata is None else jnp.asarray(strata)
-    if not bool(jnp.any(mask)) or bool(jnp.any(mask & (strata < 0))):
+    # What is of the size of a model is NumPy's: a dtype of one kind is one compiled program.
+    chosen, models = np.asarray(mask), np.atleast_2d(x)
+    layers = np.zeros(chosen.shape, int) if strata is None else np.asarray(strata, int)
+    if not chosen.any() or np.any(chosen & (layers < 0)):
         raise ValueError("mask must choose at least one weight, and none of stratum -1")
-    constant = jnp.zeros(mask.shape, models.dtype) if replacement is None else replacement
-    control = strata if control is None else jnp.asarray(control)
-    test = _run(key, models, mask, strata, control, constant, score, intervention, num_draws, num_shuffles)
-    if not all(bool(jnp.all(jnp.isfinite(scores))) for scores in (test.baseline, test.conserved, test.random)):
+    constant = np.zeros(chosen.shape, models.dtype) if replacement is None else np.asarray(replacement)
+    sets = layers if control is None else np.asarray(control, int)
+    test = _run(key, models, chosen, layers, sets, constant, score, intervention, num_draws, num_shuffles)
+    if not all(np.all(np.isfinite(scores)) for scores in (test.baseline, test.conserved, test.random)):
         raise ValueError("the score is not finite: an AUC needs rows of both classes")
     return test
 
@@ -222,5 +226,8 @@ def _run(
     conserved_key, random_key = jax.random.split(key)
     conserved = disturbed(conserved_key, mask)
     random = jax.lax.map(one_draw, jax.random.split(random_key, num_draws))
-    p_value = (1 + jnp.sum(random <= conserved.mean())) / (1 + num_draws)
+    # A random set that is the chosen one does as much damage; rounding must not decide whether it does more.
+    scale = jnp.maximum(jnp.max(jnp.abs(random)), jnp.max(jnp.abs(conserved)))
+    tied = conserved.mean() + 64 * jnp.finfo(random.dtype).eps * scale
+    p_value = (1 + jnp.sum(random <= tied)) / (1 + num_draws)
     return PermutationTest(jax.vmap(score)(models).mean(), conserved, random, p_value)

@@ -1,0 +1,135 @@
+"""The persistent compilation cache of the command line: what was compiled once is loaded the next time."""
+
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+import jaxlib.version
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+_MOST_BYTES = 2**28  # the programs of about a hundred tables
+_SAMPLE = 2**20
+_PROCESSOR = {"vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features", "isa", "cpu"}
+
+
+def use_cache() -> Path | None:
+    """Keep what JAX compiles from now on in the user's cache folder and load from it, for the rest of the process.
+
+    Other versions and processors have folders of their own, which stay, but of all files together those used longest
+    ago go beyond 256 MB. Nothing is done where JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE says what the
+    user wants, where no folder can be made, or where JAX cannot load without complaint what it has just written.
+
+    Returns:
+        the folder in use, or None.
+    """
+    config: Any = jax.config  # It has an attribute for each setting, which types do not know.
+    if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
+        return None
+    # On a Mac, older versions crash as they load a large program (github.com/uwplasma/vmex/pull/142).
+    if sys.platform == "darwin" and jax.__version_info__ < (0, 10):
+        return None
+    try:
+        folder = _home() / digest()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _trim(folder.parent, _MOST_BYTES)
+        # A program takes longer to compile than to load, however small it is.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        if not _loads_what_it_writes():
+            return None
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        return None
+    # A full disk or an entry cut short costs time, and is nothing the user could mend.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    _set(str(folder))
+    return folder
+
+
+def digest() -> str:
+    """Name what compiled programs depend on beyond JAX's own key: the binary of jaxlib and the kind of processor."""
+    found = hashlib.sha256(jaxlib.version.__version__.encode())
+    for path in sorted(Path(jaxlib.version.__file__).parent.iterdir()):
+        if path.suffix in (".so", ".pyd", ".dll", ".dylib"):
+            found.update(f"{path.name} {path.stat().st_size}".encode())
+            # All of it would take a second.
+            with path.open("rb") as file:
+                found.update(file.read(_SAMPLE))
+                file.seek(-min(_SAMPLE, path.stat().st_size), os.SEEK_END)
+                found.update(file.read())
+    found.update(_processor().encode())
+    return found.hexdigest()[:16]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    else:
+        lines = sorted({line for line in lines if line.partition(":")[0].strip() in _PROCESSOR})
+    return "\n".join([platform.machine(), *lines])
+
+
+def _home() -> Path:
+    usual = {"darwin": "Library/Caches", "win32": "AppData/Local"}.get(sys.platform, ".cache")
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (chosen if chosen.is_absolute() else Path.home() / usual) / "jaxscape"
+
+
+def _trim(folder: Path, most: int) -> None:
+    """Delete the files used longest ago until no more than `most` bytes are left.
+
+    JAX can do so itself (`jax_compilation_cache_max_size`), but only with another package, and looks at every file
+    each time it writes one.
+    """
+    files = [(max(stat.st_atime, stat.st_mtime), stat.st_size, path) for path, stat in _files(folder)]
+    total = 0
+    for _, size, path in sorted(files, reverse=True):
+        total += size
+        if total > most:
+            path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path, path.stat()
+
+
+def _loads_what_it_writes() -> bool:
+    """Try the cache in a folder of its own: on some processors XLA takes its own programs for foreign ones.
+
+    It says so in some thousand letters for each, loaded or not (github.com/jax-ml/jax/issues/38445).
+    """
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+        _set(folder)
+        try:
+            jax.jit(lambda x: x + 1)(1.0)
+            with _stderr_to(said):
+                jax.jit(lambda x: x + 1)(1.0)
+        finally:
+            _set(None)
+        return os.fstat(said.fileno()).st_size == 0
+
+
+def _set(folder: str | None) -> None:
+    jax.config.update("jax_compilation_cache_dir", folder)
+    reset_cache()
+
+
+@contextmanager
+def _stderr_to(file: IO[bytes]) -> Iterator[None]:
+    usual = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(usual, 2)
+        os.close(usual)
