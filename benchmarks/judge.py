@@ -22,8 +22,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import platform
-import subprocess
 import tempfile
 import time
 import warnings
@@ -32,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results import COMMIT, head, line, machine
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS, RUNS = 5, 2  # of every generated family, of every task of the grid
@@ -171,7 +170,7 @@ def _all_methods(rows: list[dict[str, Any]], methods: list[str]) -> str:
     scores = [("AUC", lambda row: row["task"] != "regression"), ("R²", lambda row: row["task"] == "regression")]
     heads = ["method", *(name for name, _ in scores), "ranking AUROC", "type I error", "power", "false of all calls"]
     heads += ["s", "compiling, s", "gradients"]
-    lines = [_line(heads), "|---" * len(heads) + "|"]
+    lines = [head(heads)]
     for method in methods:
         own = {row["table"]: row for row in rows if row["method"] == method}
         reference = {row["table"]: row for row in rows if row["method"] == REFERENCE}
@@ -184,7 +183,7 @@ def _all_methods(rows: list[dict[str, Any]], methods: list[str]) -> str:
         known = any(row["false_calls"] is not None for row in own.values())
         cells.append(f"{wrong} of {calls}" if known else "")
         cells += [_mean(own, "seconds", 1), _mean(own, "compile_seconds", 1), _mean(own, "gradients", 0)]
-        lines.append(_line(cells))
+        lines.append(line(cells))
     return "\n".join(lines)
 
 
@@ -217,32 +216,13 @@ def _mean(own: dict[str, Any], name: str, digits: int = 3) -> str:
 def _by_family(rows: list[dict[str, Any]], methods: list[str], name: str) -> str:
     families = sorted({row["family"] for row in rows if row[name] is not None})
     heads = ["method", *(family.removeprefix("grid-").removeprefix("real-") for family in families)]
-    lines = [_line(heads), "|---" * len(heads) + "|"]
+    lines = [head(heads)]
     for method in methods:
         own = {f: {r["table"]: r for r in rows if (r["method"], r["family"]) == (method, f)} for f in families}
         cells = [_mean(own[family], name) for family in families]
-        if any(cells) and cells not in [line.split(" | ")[1:] for line in lines]:
-            lines.append(_line([method, *cells]))
+        if any(cells) and not lines[-1].endswith(line(cells)[1:]):  # the same model, ranked otherwise
+            lines.append(line([method, *cells]))
     return "\n".join(lines)
-
-
-def _line(cells: Iterable[Any]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def commit() -> str:
-    """Return the commit that is measured; with a plus where the tree differs from it."""
-    root = Path(__file__).parents[1]
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
-    changed = subprocess.run(["git", "status", "--porcelain", "jaxscape"], cwd=root, capture_output=True, text=True)
-    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
-
-
-def machine() -> str:
-    """Say what runs this: the processor, and how many of its cores."""
-    cpu = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpu.read_text().splitlines() if "model name" in line]
-    return f"{(names or [platform.processor()])[0]}, {len(os.sched_getaffinity(0))} cores"
 
 
 def main() -> None:
@@ -267,7 +247,7 @@ def main() -> None:
         names = [name for name in names if any(part in name for part in options.tables or [""])]
         methods = options.methods
         out = options.out or RESULTS / f"judge-{options.half}.json"
-    header = {"title": "The judge", "half": "smoke" if options.smoke else options.half, "commit": commit()}
+    header = {"title": "The judge", "half": "smoke" if options.smoke else options.half, "commit": COMMIT}
     header |= {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "versions": versions(), "notes": []}
     judged = run(names, methods, out, header, options.workers)
     print(summary_markdown(judged))

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from scipy.special import softmax
 
 from jaxscape import losses
 from jaxscape import models as network
@@ -155,20 +156,17 @@ def explain(
         threshold=config.threshold,
         candidates=candidates,
     )
-    score_train, score_test = (
-        scorer(objective, dataset, config, *rows)
-        for rows in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
-    )
     progress(0.96, "testing the conserved weights")
     best, strata = weights[0], np.where(candidates, 0, -1)
     bins = validation.magnitude_strata(best, strata)
     tests: list[PermutationTest | None] = [None, None]
     if found.mask[0].sum() > 1:  # shuffling one weight changes nothing
+        score = scorer(objective, dataset, config, dataset.x_test, dataset.y_test)
         tests = [
             validation.permutation_test(
                 jax.random.fold_in(key, 2),
-                score_test,
-                jnp.asarray(best),
+                score,
+                best,
                 found.mask[0],
                 strata=strata,
                 control=control,
@@ -179,7 +177,8 @@ def explain(
     test, matched = jax.tree.map(np.asarray, tests)
     belongs = np.eye(len(dataset.features))[dataset.column]
     shares = attribution.feature_scores(found, symmetry)[0] @ belongs
-    positions = jnp.asarray(landscape.minima.positions[models])
+    positions = landscape.minima.positions[models]
+    test_scores = scores(objective, dataset, config, positions, dataset.x_test, dataset.y_test)
     return Explanation(
         dataset=dataset,
         config=config,
@@ -200,9 +199,9 @@ def explain(
         matched=matched,
         bins=bins,
         shares=shares / max(shares.sum(), np.finfo(float).tiny),
-        train_score=float(score_train(best)),
-        test_score=float(score_test(best)),
-        test_scores=np.asarray(jax.jit(jax.vmap(score_test))(positions)),
+        train_score=float(scores(objective, dataset, config, positions[:1], dataset.x_train, dataset.y_train)[0]),
+        test_score=float(test_scores[0]),
+        test_scores=test_scores,
         seconds=time.monotonic() - began,
     )
 
@@ -257,15 +256,22 @@ def _row_loss(errors: Callable[[Array, Array], Array], predict: losses.Predict, 
 def problem(dataset: Dataset, config: ExplainConfig) -> tuple[Objective, Symmetry, Float[Array, "B P"], Array]:
     """Return the objective of the network on the training rows, its symmetry, the walkers' starts, and the key."""
     sizes = (dataset.x_train.shape[1], *config.hidden, len(dataset.classes) if dataset.task == "multiclass" else 1)
-    key, start_key = jax.random.split(jax.random.key(config.seed))
-    draw = jax.jit(jax.vmap(lambda key: network.init(key, sizes)))
-    drawn = draw(jax.random.split(start_key, _NUM_WALKERS))
-    starts, params = jax.vmap(ravel)(drawn), jax.tree.map(lambda leaf: leaf[0], drawn)
+    key, starts = _starts(config.seed, sizes)
+    params = jax.eval_shape(functools.partial(network.init, sizes=sizes), key)
     x, y = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
     weights = jnp.asarray(losses.balanced_weights(dataset.y_train)) if config.loss == "balanced" else None
     data = losses.Supervised(x, y, jnp.asarray(config.l2), weights)
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
     objective = from_loss(_loss(dataset, config)(network.mlp(config.activation)), params, data)
     return objective, network.symmetry(sizes, config.activation), starts, key
+
+
+@functools.partial(jax.jit, static_argnames="sizes")
+def _starts(seed: Int[Array, ""] | int, sizes: tuple[int, ...]) -> tuple[PRNGKeyArray, Float[Array, "B P"]]:
+    """Draw the walkers' starts, and a key for what follows: all in one program."""
+    key, start_key = jax.random.split(jax.random.key(seed))
+    keys = jax.random.split(start_key, _NUM_WALKERS)
+    return key, jax.vmap(lambda key: ravel(network.init(key, sizes)))(keys)
 
 
 def _loss(dataset: Dataset, config: ExplainConfig) -> Callable[[losses.Predict], losses.Loss]:
@@ -323,6 +329,30 @@ def scorer(
         return (validation.auc if dataset.task == "binary" else validation.r2)(targets, outputs[:, 0])
 
     return score
+
+
+def scores(
+    objective: Objective,
+    dataset: Dataset,
+    config: ExplainConfig,
+    models: Float[np.ndarray, "m P"],
+    x: Float[np.ndarray, "N inputs"],
+    y: Float[np.ndarray, " N"],
+) -> Float[np.ndarray, " m"]:
+    """Score models on these rows as `scorer` does, on the host: sorting rows there costs no compilation."""
+    from sklearn.metrics import r2_score, roc_auc_score
+
+    outputs = np.asarray(_outputs(models, x, network.mlp(config.activation), objective.unravel))
+    if dataset.task == "regression":
+        return np.array([r2_score(y, each[:, 0]) for each in outputs])
+    if dataset.task == "binary":
+        return np.array([roc_auc_score(y, each[:, 0]) for each in outputs])
+    return np.array([roc_auc_score(y, softmax(each, axis=1), multi_class="ovr") for each in outputs])
+
+
+@functools.partial(jax.jit, static_argnames=("predict", "unravel"))
+def _outputs(models: Array, x: Array, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Array:
+    return jax.lax.map(lambda weights: predict(unravel(weights), x), models)
 
 
 def explore_landscape(

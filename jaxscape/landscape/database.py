@@ -29,10 +29,9 @@ DISTANCE_TOL = 1e-4  # between polished points, in units of the parameters
 
 class Minima(NamedTuple):
     """`positions (M, P)`, `energies (M,)`, the lowest Hessian `eigenvalues (M,)` with its `eigenvectors (M, P)`,
-    `log_determinants (M,)`: sum of the logarithms of the Hessian's eigenvalues, known zero modes left out
-    (NaN for more weights than are diagonalised),
-    `log_orders (M,)`: logarithms of the orders of the point groups, `visits (M,)`: how often each was found, `searches (M,)`: transition-state
-    searches started from it.
+    `log_determinants (M,)`: sum of the logarithms of the Hessian's eigenvalues, known zero modes left out (NaN for more
+    weights than are diagonalised), `log_orders (M,)`: logarithms of the orders of the point groups, `visits (M,)`: how
+    often each was found, `searches (M,)`: transition-state searches started from it.
     """
 
     positions: Float[np.ndarray, "M P"]
