@@ -61,16 +61,17 @@ def from_loss(
     >>> bowl.dim, float(value_and_grad(bowl, jnp.ones(3))[0])
     (3, 3.0)
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in leaves:
         kind = np.result_type(leaf) if isinstance(leaf, (float, int, np.generic)) else getattr(leaf, "dtype", None)
         if kind is None or not jnp.issubdtype(kind, jnp.floating):
             raise ValueError(
                 f"params{jax.tree_util.keystr(path)} must hold floating-point numbers, got {kind or repr(leaf)}: pass "
                 "what is not to be moved as data, or convert it"
             )
-    flat, unravel = ravel_pytree(params)
-    if flat.size == 0:
+    if sum(np.size(leaf) for _, leaf in leaves) == 0:
         raise ValueError("params must hold floating-point numbers, got 0 values")
+    flat, unravel = ravel_pytree(params)
     out = jax.eval_shape(lambda params, data: _as_output(loss(params, data)), params, data)
     if out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"loss(params, data) must return a floating-point scalar, got {out}")

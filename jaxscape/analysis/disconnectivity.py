@@ -76,7 +76,9 @@ def merge_tree(
     low, high = np.sort(pairs[order], axis=1).T
     _, first = np.unique(low * size + high, return_index=True)
     first = first[low[first] != high[first]]
-    graph = coo_array((first + 1, (low[first], high[first])), shape=(size, size)).tocsr()
+    # Short indices, which are all that older releases of SciPy take.
+    ends = low[first].astype(np.int32), high[first].astype(np.int32)
+    graph = coo_array((first + 1, ends), shape=(size, size)).tocsr()
     tree = minimum_spanning_tree(graph).tocoo()
     rank = np.sort(tree.data.astype(int)) - 1
     joins = [*zip(low[rank].tolist(), high[rank].tolist(), ts_energy[order][rank].tolist(), strict=True)]

@@ -143,7 +143,7 @@ def resample(
 def permutation_test(
     key: PRNGKeyArray,
     score: Callable[[Float[Array, " P"]], Float[Array, ""]],
-    x: Float[Array, "*m P"],
+    x: Float[Array, "*m P"] | Float[np.ndarray, "*m P"],
     mask: Bool[Array, " P"] | Bool[np.ndarray, " P"],
     *,
     strata: Int[Array, " P"] | Int[np.ndarray, " P"] | None = None,

@@ -84,7 +84,8 @@ def _missing_connections(
     order = np.lexsort((length, ends[:, 1], ends[:, 0]))
     ends, length = ends[order], length[order]
     first = np.concatenate([[True], np.any(ends[1:] != ends[:-1], axis=1)])
-    graph = coo_array((length[first], ends[first].T), shape=(size, size)).tocsr()
+    # Short indices, which are all that older releases of SciPy search.
+    graph = coo_array((length[first], ends[first].T.astype(np.int32)), shape=(size, size)).tocsr()
     distance, before = dijkstra(graph, directed=False, indices=lowest, return_predecessors=True)
     # The way into each component is the gap before the member that is reached first.
     others = np.flatnonzero(component != component[lowest])
