@@ -109,3 +109,21 @@ def test_ranking_errors_add_up_to_one_minus_the_auc():
     for label in (0, 1):
         expected = 1 - roc_auc_score(labels, logits)
         np.testing.assert_allclose(errors[labels == label].mean(), expected, atol=1e-12)
+
+
+def test_compiled_losses_of_many_rows_are_those_of_numpy():
+    # jaxlib 0.10.2 sums some batched products of more than 16,384 rows wrongly (github.com/jax-ml/jax/issues/39103).
+    rows, width = 16_385, 3
+    x = RNG.normal(size=(rows, width))
+    y = (x[:, 0] > 0).astype(float)
+    params = models.init(jax.random.key(0), (width, 2, 1))
+    data = Supervised(jnp.asarray(x), jnp.asarray(y), jnp.asarray(0.0))
+    problem = from_loss(losses.sigmoid_cross_entropy(PREDICT), params, data)
+    points = jnp.stack([ravel(params), 2 * ravel(params)])
+    found, slopes = jax.jit(jax.vmap(lambda point: value_and_grad(problem, point)))(points)
+    for point, energy, slope in zip(np.asarray(points), found, slopes, strict=True):
+        hidden = np.tanh(x @ point[:6].reshape(width, 2) + point[6:8])
+        logits = hidden @ point[8:10] + point[10]
+        np.testing.assert_allclose(energy, np.mean(np.logaddexp(0, logits) - y * logits), rtol=1e-12)
+        miss = 1 / (1 + np.exp(-logits)) - y
+        np.testing.assert_allclose(slope[8:], np.append(miss @ hidden, miss.sum()) / rows, rtol=1e-9)
