@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -29,13 +30,14 @@ def main(arguments: list[str] | None = None, *, keep_programs: bool = False) -> 
     Returns:
         the exit code: 0; 2 for input that cannot be used; 130 if interrupted.
     """
-    options = _parser().parse_args(arguments)
+    options, began = _parser().parse_args(arguments), time.time()
     try:
         return _explain(options, keep_programs=keep_programs)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing; install the table tools: pip install jinja2 pandas rich scikit-learn")
     except KeyboardInterrupt:
-        saved = (options.out / "landscape.npz").exists()
+        checkpoint = options.out / "landscape.npz"
+        saved = checkpoint.exists() and (options.resume or checkpoint.stat().st_mtime >= began)
         print("jaxscape: stopped" + (f"; go on with --resume --out {options.out}" if saved else ""), file=sys.stderr)
         return _INTERRUPTED
 

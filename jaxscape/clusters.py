@@ -95,7 +95,7 @@ def point_group_order(x: Float[np.ndarray, " P"], distance_tol: float) -> int:
         fits = cdist(atoms, atoms @ move).min(axis=1).max() <= distance_tol
         if fits and all(np.abs(move - other).max() > _SAME_MOVE for other in found):
             found.append(move)
-    return len(found)
+    return max(len(found), 1)  # atoms on a line, which can be turned in no end of ways, have no frames
 
 
 def _align(fixed: Float[np.ndarray, "N 3"], atoms: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:

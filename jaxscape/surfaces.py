@@ -49,7 +49,7 @@ def schwefel(dim: int = 2) -> tuple[Objective, Symmetry]:
 
 def _schwefel(x: Float[Array, " P"], _: None) -> Float[Array, ""]:
     root = jnp.sqrt(jnp.where(x == 0, 1, jnp.abs(x)))
-    return 418.9829 * x.size - jnp.sum(x * jnp.sin(root)) + _outside(x, 500)
+    return 418.9829 * x.size - jnp.sum(x * jnp.sin(root)) + _outside(x, 500.0)
 
 
 def ackley(dim: int = 2) -> tuple[Objective, Symmetry]:

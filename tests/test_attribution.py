@@ -136,6 +136,15 @@ def test_strata_count_by_their_shares():
     np.testing.assert_array_equal(attribution.significance(nothing), 1)
 
 
+def test_a_stratum_without_rows_counts_only_if_it_has_no_share():
+    strata, increases = np.repeat([0, 2], 20), np.random.default_rng(0).normal(size=(1, 40, 1)) + 1
+    found = Importance(increases, np.zeros(1, int), strata, np.array([0.5, 0.0, 0.5]))
+    both = Importance(increases, np.zeros(1, int), strata // 2, np.array([0.5, 0.5]))
+    np.testing.assert_allclose(attribution.p_values(found), attribution.p_values(both))
+    with pytest.raises(ValueError, match=r"strata \[1\]"):
+        attribution.p_values(found._replace(shares=np.array([0.4, 0.2, 0.4])))
+
+
 def test_a_class_with_a_single_row_neither_hides_what_matters_nor_makes_noise_matter():
     strata, shares = np.append(np.zeros(399, int), 1), np.array([399, 1]) / 400
     found = measure([1.0, -2.0, 0.0, 0.5], strata=strata, shares=shares)

@@ -70,6 +70,15 @@ def test_the_step_grows_while_hops_fall_back_and_stays_in_bounds():
     np.testing.assert_allclose(state.step_size, 0.05)
 
 
+def test_the_step_grows_also_where_the_minima_have_no_energy():
+    wells = from_loss(lambda x, _: jnp.sum((x**2 - 1) ** 2), jnp.zeros(2))
+    config = HoppingConfig(step_size=0.02)
+    state = basin_hopping.init(jax.random.key(1), jnp.ones((8, 2)), config)
+    state, buffer = basin_hopping.run(wells, state, config, num_steps=600, capacity=1000)
+    assert np.all(state.step_size > 1)
+    assert len(np.unique(buffer.points.position[: int(buffer.count)].round(3), axis=0)) == 4
+
+
 def test_a_full_buffer_says_so():
     problem, state = start()
     _, buffer = basin_hopping.run(problem, state, CONFIG, num_steps=400, capacity=3)

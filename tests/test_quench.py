@@ -113,6 +113,41 @@ def test_direction_is_that_of_the_dense_bfgs_inverse():
     np.testing.assert_allclose(lbfgs.direction(history, jnp.asarray(gradient)), -inverse @ gradient, rtol=1e-10)
 
 
+RANDOM = {
+    "lennard-jones": (surfaces.lennard_jones(7), 0.8),
+    "mueller-brown": (surfaces.mueller_brown(), 0.5),
+    "xor": (surfaces.xor(), 1.0),
+    "schwefel": (surfaces.schwefel(), 200.0),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_minimum_is_recognised_at_once(name):
+    (problem, _), width = RANDOM[name]
+    found = quench(problem, width * jax.random.normal(jax.random.key(1), (8, problem.dim)))
+    assert np.all(found.status == Status.CONVERGED)
+    assert np.all(found.num_evaluations < 250)
+    again = quench(problem, found.position)
+    assert np.all(again.status == Status.CONVERGED)
+    assert np.all(again.num_evaluations <= 10)
+    np.testing.assert_allclose(again.position, found.position, atol=1e-5)
+
+
+def test_off_a_steep_wall_it_goes_on():
+    problem, _ = surfaces.lennard_jones(7)
+    found = quench(problem, 0.2 * jax.random.normal(jax.random.key(0), (200, problem.dim)))  # atoms upon each other
+    assert np.all(found.status == Status.CONVERGED)
+    assert np.all(found.grad_rms < 1e-4)
+
+
+@pytest.mark.parametrize("curvatures", [(1e5, 1e-5), (1e6, 1e-4), (1.0, 1e-9)])
+def test_a_soft_direction_beside_a_stiff_one_is_followed_to_its_end(curvatures):
+    bowl = from_loss(lambda x, d: 0.5 * jnp.sum(d * x**2), jnp.zeros(2), jnp.array(curvatures))
+    found = quench(bowl, jnp.ones((1, 2)))
+    assert found.status[0] == Status.CONVERGED
+    np.testing.assert_allclose(found.position[0], 0, atol=1e-6)
+
+
 def test_points_that_are_no_array_are_named():
     # Without the type checks of the other tests, which would answer first.
     code = (

@@ -214,21 +214,26 @@ def p_values(importance: Importance) -> Float[np.ndarray, " columns"]:
 
     Returns:
         One-sided p-values, not adjusted; columns that are shuffled together share one.
+
+    Raises:
+        ValueError: if a stratum that counts in the mean has no row.
     """
     rows = importance.increases.mean(axis=0)
     parts = [rows[importance.strata == stratum] for stratum in range(len(importance.shares))]
     counts = np.array([len(part) for part in parts])
+    if np.any(importance.shares[counts == 0] > 0):
+        raise ValueError(f"strata {np.flatnonzero(counts == 0).tolist()} have a share in the mean, but no row")
     values = np.ones(rows.shape[1])
     several = np.flatnonzero(counts > 1)
     if several.size:
-        mean = sum(share * part.mean(axis=0) for share, part in zip(importance.shares, parts, strict=True))
+        mean = sum(importance.shares[k] * parts[k].mean(axis=0) for k in np.flatnonzero(counts))
         variances = np.zeros((len(parts), rows.shape[1]))
         variances[several] = [parts[k].var(axis=0, ddof=1) for k in several]
         widest = several[variances[several].argmax(axis=0)]
-        freedom = np.broadcast_to((counts - 1)[:, None], variances.shape).copy()
+        freedom = np.broadcast_to(np.maximum(counts - 1, 1)[:, None], variances.shape).copy()
         for k in np.flatnonzero(counts == 1):
             variances[k], freedom[k] = variances[widest, np.arange(len(widest))], counts[widest] - 1
-        errors = (importance.shares * importance.spread)[:, None] ** 2 * variances / counts[:, None]
+        errors = (importance.shares * importance.spread)[:, None] ** 2 * variances / np.maximum(counts, 1)[:, None]
         total = errors.sum(axis=0)
         varied = total > 0  # a column that no model looks at changes nothing
         welch = total[varied] ** 2 / np.sum(errors[:, varied] ** 2 / freedom[:, varied], axis=0)

@@ -76,8 +76,8 @@ def polish(objective: Objective, positions: np.ndarray, index: int, config: Expl
     sizes = np.abs(polished.eigenvalues)
     flat = np.any(sizes <= _ZERO_CURVATURE * sizes.max(axis=1, keepdims=True), axis=1)
     converged = status == Status.CONVERGED
-    status[converged & flat] = Status.FLAT
     status[converged & (_negative(polished.eigenvalues).sum(axis=1) != index)] = Status.WRONG_INDEX
+    status[converged & flat] = Status.FLAT
     return polished
 
 

@@ -22,7 +22,8 @@ class Search(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        return self.name.lower().replace("_", " ")
+        """The name in files and for people."""
+        return "push-offs" if self is Search.PUSH_OFFS else self.name.lower().replace("_", " ")
 
 
 class Ledger(NamedTuple):

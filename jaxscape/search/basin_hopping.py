@@ -18,7 +18,8 @@ from jaxscape.search.lbfgs import LbfgsConfig, LbfgsState
 from jaxscape.search.points import StationaryPoint, Status
 
 _LONGER, _SHORTER = 1.3, 0.9  # factors of the step size after a hop back to the same minimum, and a rejected one
-_SAME_ENERGY = 1e-6  # relative
+_SAME_ENERGY = 1e-6  # relative: a copy of the minimum
+_SAME_PLACE = 1e-4
 
 
 @jax.tree_util.register_dataclass
@@ -117,7 +118,9 @@ def run(
         chance = jnp.where(warm, jnp.exp(-jnp.maximum(rise, 0) / jnp.where(warm, temperature, 1)), 0)
         lucky = (rise <= 0) | (drawn[0] < chance)
         accepted = converged & lucky
-        same = converged & (jnp.abs(rise) <= _SAME_ENERGY * jnp.abs(point.energy))
+        apart = jnp.linalg.norm(point.position - walker.position)
+        back = apart <= _SAME_PLACE * (1 + jnp.linalg.norm(point.position))
+        same = converged & (back | (jnp.abs(rise) <= _SAME_ENERGY * jnp.abs(point.energy)))
         factor = jnp.where(same, _LONGER, jnp.where(accepted, 1, _SHORTER))
         step_size = jnp.clip(walker.step_size * factor, config.min_step, config.max_step)
         position = jnp.where(accepted, point.position, walker.position)

@@ -20,6 +20,7 @@ ValueAndGrad = Callable[[Float[Array, " P"]], tuple[Float[Array, ""], Float[Arra
 
 _FORGET_AFTER = 5  # rejections in a row before the history is dropped
 _STALL_AFTER = 20  # rejections in a row before the lane gives up
+_TELLING = 1e-6  # shorter trials tell nothing of curvature: across a kink the gradient changes all the same
 _SHORT = 1e-3  # of the size of the position: steps so short that the gradients at both ends tell the change of energy
 
 
@@ -28,8 +29,9 @@ _SHORT = 1e-3  # of the size of the position: steps so short that the gradients 
 class LbfgsConfig:
     """Settings of the minimiser.
 
-    `tolerance`: RMS gradient to stop at (by default 1e-9 in float64 and 1e-5 in float32, times the largest curvature
-    met lately); `max_step`: longest step, in units of the parameters; `max_evaluations`: gradients per job; `history`:
+    `tolerance`: RMS gradient to stop at; by default the next step decides, which must be shorter than 1e-8 (float32:
+    1e-4) of the size of the position, twice in a row, so that neither the scale of the loss nor a constant added to it
+    matters. `max_step`: longest step, in units of the parameters; `max_evaluations`: gradients per job; `history`:
     pairs kept (static).
     """
 
@@ -54,7 +56,7 @@ class LbfgsState(NamedTuple):
     """One lane of minimisation.
 
     `position (P,)`, `energy ()`, `gradient (P,)`: the last accepted point; `step (P,)`: the trial to evaluate next,
-    relative to it; `history`; `curvature ()`: the largest met lately; `num_rejections ()`: in a row;
+    relative to it; `history`; `num_near ()`: how often in a row the minimum was near; `num_rejections ()`: in a row;
     `num_evaluations ()`; `status ()`.
     """
 
@@ -63,7 +65,7 @@ class LbfgsState(NamedTuple):
     gradient: Float[Array, " P"]
     step: Float[Array, " P"]
     history: History
-    curvature: Float[Array, ""]
+    num_near: Int[Array, ""]
     num_rejections: Int[Array, ""]
     num_evaluations: Int[Array, ""]
     status: Int[Array, ""]
@@ -133,7 +135,7 @@ def init(x: Float[Array, " P"], config: LbfgsConfig) -> LbfgsState:
         gradient=jnp.zeros_like(x),
         step=jnp.zeros_like(x),
         history=empty_history(x, config.history),
-        curvature=jnp.zeros((), x.dtype),
+        num_near=jnp.asarray(0),
         num_rejections=jnp.asarray(0),
         num_evaluations=jnp.asarray(0),
         status=jnp.asarray(Status.RUNNING.value),
@@ -151,41 +153,61 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
     downhill = jnp.vdot(state.gradient + gradient, state.step) < 0
     accepted = finite & ((energy <= state.energy + noise) | ((length <= _SHORT * size) & downhill))
     safe_gradient = jnp.where(accepted, gradient, state.gradient)
-    # Across a kink the gradient changes however short the step: not curvature, and no reason to stop.
-    telling = accepted & (length > 10 * reachable(energy.dtype) * size)
-    bend = jnp.linalg.norm(safe_gradient - state.gradient) / jnp.where(telling, length, 1)
-    curvature = jnp.where(telling, jnp.maximum(bend, 0.5 * state.curvature), state.curvature)
-    num_rejections = jnp.where(accepted, 0, state.num_rejections + 1)
+    moved = jnp.any(state.position + state.step != state.position)
+    stuck = ~moved & (state.num_evaluations > 0)
+    num_rejections = jnp.where(accepted & ~stuck, 0, state.num_rejections + 1)
     history = where(accepted, remember(state.history, state.step, safe_gradient - state.gradient), state.history)
-    history = where(num_rejections == _FORGET_AFTER, empty_history(state.position, config.history), history)
-    next_step = cap(direction(history, safe_gradient), config.max_step)
+    forget = stuck | (num_rejections == _FORGET_AFTER)
+    history = where(forget, empty_history(state.position, config.history), history)
+    ahead = direction(history, safe_gradient)
+    next_step = cap(ahead, config.max_step)
+    probing = finite & ~accepted & (length <= _SHORT * size) & (length >= _TELLING * size)
+    num_near = _num_near(state, gradient, safe_gradient, ahead, accepted & moved, probing)
     # A rejected step is cut to the minimum of the parabola through what is known, within [1/10, 1/2].
     slope = jnp.vdot(state.gradient, state.step)
     excess = energy - state.energy - slope
     curved = finite & (excess > 0)
     ratio = jnp.where(curved, -slope / (2 * jnp.where(curved, excess, 1)), 0.1)
     shortened = jnp.clip(ratio, 0.1, 0.5) * state.step
-    retry = ~accepted & (num_rejections != _FORGET_AFTER)
+    retry = ~accepted & ~forget
     state = LbfgsState(
         position=jnp.where(accepted, state.position + state.step, state.position),
         energy=jnp.where(accepted, energy, state.energy),
         gradient=safe_gradient,
         step=jnp.where(retry, shortened, next_step),
         history=history,
-        curvature=curvature,
+        num_near=num_near,
         num_rejections=num_rejections,
         num_evaluations=state.num_evaluations + 1,
         status=state.status,
     )
-    return state._replace(status=_status(state, finite, config))
+    return state._replace(status=_status(state, finite, stuck, config))
 
 
-def _status(state: LbfgsState, finite: Array, config: LbfgsConfig) -> Int[Array, ""]:
-    size = rms(state.gradient)
+def _num_near(
+    state: LbfgsState, trial: Array, gradient: Array, ahead: Array, accepted: Array, probing: Array
+) -> Int[Array, ""]:
+    """Count how often in a row the minimum was near: as far as steps show curvature, within 1e-8 (float32: 1e-4).
+
+    After an accepted step, what counts is the length of the next, and that the gradient is less than the step changed
+    it: off a wall, or where a soft direction is left, it is not, and the next step shows how far the minimum is. The
+    first step knows one direction alone and does not count. A short trial that was rejected probes the point it set out
+    from.
+    """
+    limit = 10 * reachable(trial.dtype) * (1 + rms(state.position))
+    change, size = rms(trial - state.gradient), rms(gradient)
+    known = state.history.inverse_overlaps[0] > 0
+    beyond = size * rms(state.step) <= limit * change  # the step, times what it leaves of the gradient over its change
+    near = (size <= change) & jnp.where(accepted, known & (rms(ahead) <= limit), beyond)
+    return jnp.where(accepted | probing, jnp.where(near, state.num_near + 1, 0), state.num_near)
+
+
+def _status(state: LbfgsState, finite: Array, stuck: Array, config: LbfgsConfig) -> Int[Array, ""]:
     if config.tolerance is None:
-        converged = (size <= reachable(size.dtype) * state.curvature) | (size == 0)
+        # Where a step no longer moves the position, once is enough.
+        converged = (state.num_near >= jnp.where(stuck, 1, 2)) | jnp.all(state.gradient == 0)
     else:
-        converged = size <= config.tolerance
+        converged = rms(state.gradient) <= config.tolerance
     stalled = state.num_rejections >= _STALL_AFTER
     stranded = ~finite & (stalled | (state.num_evaluations == 1))
     conditions = [stranded, converged, stalled, state.num_evaluations >= config.max_evaluations]

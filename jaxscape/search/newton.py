@@ -121,8 +121,8 @@ def polish_matrix_free(
         count: polish only this many of the rows, from the first.
 
     Returns:
-        The points, with three `eigenvalues`, estimates of the two lowest and of the largest; and the residuals of the
-        two lowest.
+        The points, with three `eigenvalues`, estimates of the two lowest and of the size of the largest; and the
+        residuals of the two lowest.
     """
 
     def product(x: Float[Array, " P"]) -> eigenpair.Matvec:
@@ -132,7 +132,7 @@ def polish_matrix_free(
     def move(state: _State) -> tuple[Array, Array, Array]:
         pairs = eigenpair.ritz(product(state.position), state.gradient, num_steps=num_products)
         along = pairs.coefficients.T @ (pairs.basis @ state.gradient)
-        size = jnp.maximum(jnp.abs(pairs.values), jnp.finfo(along.dtype).eps * jnp.max(jnp.abs(pairs.values)))
+        size = jnp.maximum(jnp.abs(pairs.values), jnp.finfo(along.dtype).eps * pairs.scale)
         # A mode that the gradient has no share in is missing here: only what curves down is climbed.
         uphill = (jnp.arange(along.size) < index) & (pairs.values < 0)
         step = pairs.basis.T @ (pairs.coefficients @ (jnp.where(uphill, along, -along) / jnp.where(size > 0, size, 1)))
@@ -148,7 +148,7 @@ def polish_matrix_free(
         spent = polished.point.num_evaluations + 2 * num_products
         return Polished(
             polished.point._replace(num_evaluations=spent),
-            jnp.concatenate([pairs.values[:2], pairs.values[-1:]]),
+            jnp.concatenate([pairs.values[:2], pairs.scale[None]]),
             pairs.basis.T @ pairs.coefficients[:, 0],
         ), pairs.residuals[:2]
 

@@ -37,8 +37,9 @@ class StationaryPoint(NamedTuple):
 
 
 def rms(vector: Float[Array, " P"]) -> Float[Array, ""]:
-    """Return the root mean square of a vector."""
-    return jnp.sqrt(jnp.mean(vector**2))
+    """Return the root mean square of a vector, whose squares may be too small or too large for the precision."""
+    largest = jnp.max(jnp.abs(vector))
+    return largest * jnp.sqrt(jnp.mean((vector / jnp.where(largest > 0, largest, 1)) ** 2))
 
 
 def reachable(dtype: DTypeLike) -> float:

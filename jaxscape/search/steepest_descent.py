@@ -84,7 +84,7 @@ def step(objective: Objective, state: PathState, config: PathConfig) -> PathStat
     product, known = linear_hvp(objective, position), zero_modes(objective, position)
     pairs = eigenpair.ritz(product, gradient, num_steps=config.num_lanczos)
     along = pairs.coefficients.T @ (pairs.basis @ gradient)
-    stiffest = jnp.max(jnp.abs(pairs.values))
+    stiffest = pairs.scale
     longest = 10 / jnp.where(stiffest > 0, stiffest, 1)
     time = jnp.where(first, longest, jnp.where(finite, factor, 0.2) * state.time)
 
