@@ -84,7 +84,11 @@ def judge(name: str, methods: Iterable[str]) -> list[dict[str, Any]]:
         }
         row |= dict.fromkeys(("auroc", "type1", "calls", "false_calls", "power"))
         p_values, truth = fitted.p_values, table.informative
-        called = None if p_values is None else scipy.stats.false_discovery_control(p_values) <= FDR
+        called = None
+        if p_values is not None:
+            groups = np.arange(len(p_values)) if fitted.groups is None else fitted.groups
+            _, first = np.unique(groups, return_index=True)
+            called = (scipy.stats.false_discovery_control(p_values[first]) <= FDR)[groups]
         if called is not None:
             row["calls"] = int(called.sum())
         if truth is not None and truth.any():
@@ -154,7 +158,10 @@ def summary_markdown(judged: dict[str, Any]) -> str:
         if not chosen:
             continue
         number = len({row["table"] for row in chosen})
-        parts.append(f"**{title}**, {number} of them. In brackets: how far the first row is ahead, 95 % by bootstrap.")
+        parts.append(
+            f"**{title}**, {number} of them. In brackets: how far the first row is ahead, and 95 % of it by "
+            "bootstrap over families and tables."
+        )
         parts.append(_all_methods(chosen, methods))
         parts.append("AUC or R² by family; then the AUROC of the ranking.")
         parts.append(_by_family(chosen, methods, "score"))
@@ -194,17 +201,24 @@ def _compared(own: dict[str, Any], reference: dict[str, Any], name: str, fits: A
     if not tables:
         return ""
     values = np.array([own[key][name] for key in tables])
+    fewer = len(tables) < sum(row[name] is not None and fits(row) for row in reference.values())
+    mean = f"{values.mean():.3f}" + (f" of {len(tables)}" if fewer else "")
     paired = [key for key in tables if key in reference]
     if own is reference or not paired or all(own[key] is reference[key] for key in paired):
-        return f"{values.mean():.3f}"
+        return mean
     ahead = np.array([reference[key][name] - own[key][name] for key in paired])
-    low, high = interval(ahead)
-    return f"{values.mean():.3f} ({ahead.mean():+.3f}, {low:+.3f} to {high:+.3f})"
+    low, high = interval(ahead, [own[key]["family"] for key in paired])
+    return f"{mean} ({ahead.mean():+.3f}, {low:+.3f} to {high:+.3f})"
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of a mean by bootstrap over tables."""
-    drawn = np.random.default_rng(0).choice(values, (NUM_BOOTSTRAP, len(values))).mean(axis=1)
+def interval(values: np.ndarray, families: list[str]) -> tuple[float, float]:
+    """Return the 95 % interval of a mean by bootstrap over families (real tables), and the tables (splits) of each."""
+    rng = np.random.default_rng(0)
+    members = [np.flatnonzero(np.array(families) == family) for family in dict.fromkeys(families)]
+    drawn = np.empty(NUM_BOOTSTRAP)
+    for i in range(NUM_BOOTSTRAP):
+        chosen = [members[k] for k in rng.integers(len(members), size=len(members))]
+        drawn[i] = values[np.concatenate([rng.choice(rows, len(rows)) for rows in chosen])].mean()
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 

@@ -43,12 +43,14 @@ BATCH = 64  # restarts at once
 
 class Fitted(NamedTuple):
     """What a method returns: `predict(x)` gives the value, the probability of class 1 or (N, K) probabilities;
-    `ranking (columns,)`; `p_values (columns,)`, not adjusted, or None; `gradients` spent, where that is meant."""
+    `ranking (columns,)`; `p_values (columns,)`, not adjusted, or None; `gradients` spent, where that is meant; `groups
+    (columns,)` of columns that share a test, by default each its own."""
 
     predict: Callable[[pd.DataFrame], np.ndarray]
     ranking: np.ndarray
     p_values: np.ndarray | None = None
     gradients: int | None = None
+    groups: np.ndarray | None = None
 
 
 class Split(NamedTuple):
@@ -166,7 +168,8 @@ def judged(
     key = jax.random.fold_in(jax.random.key(data.seed), 1)
     copies = attribution.near_copies(dataset.x_train, dataset.column)
     measured = column_importance(key, objective, dataset, config, here, np.arange(len(networks)), copies)
-    return Fitted(mean_prediction(data, predicting), measured.mean, attribution.p_values(measured), gradients)
+    p_values = attribution.p_values(measured)
+    return Fitted(mean_prediction(data, predicting), measured.mean, p_values, gradients, measured.groups)
 
 
 def lowest(landscape: Any) -> np.ndarray:
@@ -220,6 +223,8 @@ def restarts(
         found = quench(objective, starts, num_lanes=8)
         costs = np.cumsum(np.asarray(found.num_evaluations))
         good = (np.asarray(found.status) == Status.CONVERGED) & (spent + costs <= gradients)
+        if number is not None and len(energies) + good.sum() >= number:
+            costs = costs[: np.flatnonzero(good)[number - len(energies) - 1] + 1]
         spent += int(costs[-1])
         positions = np.concatenate([positions, np.asarray(found.position)[good]])
         energies = np.concatenate([energies, np.asarray(found.energy)[good]])
