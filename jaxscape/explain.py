@@ -35,6 +35,7 @@ _NUM_WALKERS = 8
 _MIN_GROUP = 10
 _MAX_MODELS = 100
 _MAX_ROWS = 2000
+_MAX_PAIRS = 200_000  # of rows of either class, up to which comparing them all is faster than sorting
 _MAX_RANKED = 1000  # the Hessian of a smooth AUC takes gigabytes beyond
 _ERRORS = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors, "regression": losses.squared_errors}
 
@@ -321,9 +322,13 @@ def scorer(
     """Return `score(weights)`: AUC (the mean over classes, each against the rest) or R² on these rows."""
     predict = network.mlp(config.activation)
     inputs, targets = jnp.asarray(x), jnp.asarray(y)
+    positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
+    by_pairs = dataset.task == "binary" and positive.size * negative.size <= _MAX_PAIRS
 
     def score(weights: Array) -> Array:
         outputs = predict(objective.unravel(weights), inputs)
+        if by_pairs:
+            return validation.auc_of_pairs(outputs[positive, 0], outputs[negative, 0])
         if dataset.task == "multiclass":
             return validation.macro_auc(targets, jax.nn.softmax(outputs))
         return (validation.auc if dataset.task == "binary" else validation.r2)(targets, outputs[:, 0])

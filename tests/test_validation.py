@@ -17,6 +17,8 @@ def test_auc_and_r2_are_those_of_scikit_learn(seed):
     scores = rng.normal(size=32).round(1)  # with ties
     expected = sklearn.metrics.roc_auc_score(labels, scores)
     np.testing.assert_allclose(validation.auc(jnp.asarray(labels), jnp.asarray(scores)), expected, atol=1e-12)
+    pairs = validation.auc_of_pairs(jnp.asarray(scores[labels == 1]), jnp.asarray(scores[labels == 0]))
+    np.testing.assert_allclose(pairs, expected, atol=1e-12)
     r2 = sklearn.metrics.r2_score(labels, scores)
     np.testing.assert_allclose(validation.r2(jnp.asarray(labels), jnp.asarray(scores)), r2, rtol=1e-9)
 
