@@ -150,11 +150,11 @@ def nth_copy(
         The copy, or None where there are fewer. Only copies as near as the n-th are ever held at once.
     """
     nearest = align(symmetry, reference, x[None])[0][0]
+    if n == 0:
+        return nearest
     moves = _moves_away(symmetry, reference, nearest)
     distances = np.array([squared for squared, _ in moves])
     tolerance, found, alike = 1e-6 * (1 + np.linalg.norm(x)), 0, [nearest]
-    if n == 0:
-        return nearest
     for index in np.argsort(distances, kind="stable"):
         copy = moves[index][1]()
         # Copies that are one point are equally far from the reference: only such are compared.
