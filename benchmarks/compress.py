@@ -2,10 +2,11 @@
 
     python benchmarks/compress.py breast_cancer checkerboard path/to/creditcard.csv --out compression.json
 
-For each data set and seed: explore the landscape as `explain` does, align the lowest minima (at most 100) to the best
-one, and rank its input weights by criterion: conserved (standard deviation over |mean|, low first), absolute spread
-(standard deviation, low first), magnitude (in the best network, large first) and random (mean over 5 orders). Then keep
-the first fraction of the ranking and minimise the training loss again from there, with the other input weights fixed:
+For each data set and seed: explore the landscape at the paper's penalty, align the lowest minima (at most 100) to the
+best one, and rank its input weights by criterion: conserved (standard deviation over |mean|, low first), absolute
+spread (standard deviation, low first), magnitude (in the best network, large first) and random (mean over 5 orders).
+Then keep the first fraction of the ranking and minimise the training loss again from there, with the other input
+weights fixed:
 
 - zero: the others are set to zero and stay there; kept input weights, biases and output weights are free;
 - freeze: the kept weights are set to zero and are the only free ones, all others stay as they are. It asks whether
@@ -22,6 +23,7 @@ import argparse
 import functools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +38,8 @@ from smoke import arguments
 
 import jaxscape as js
 from jaxscape import conserved, datasets
-from jaxscape.explain import ExplainConfig, explore_landscape, scorer
+from jaxscape.predict import scorer
+from jaxscape.problem import PAPER, ExplainConfig, explore_landscape
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 CRITERIA = ("conserved", "absolute spread", "magnitude", "random")
@@ -141,7 +144,8 @@ def means(jobs: list[Job], values: Float[np.ndarray, " n"]) -> dict[str, dict[st
 
 def judge(dataset: datasets.Dataset, config: ExplainConfig, checkpoint: Path | None) -> dict[str, Any] | None:
     """Compress the best network of one landscape in every way; None where there is no spread to judge by."""
-    objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    made, landscape, _ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    objective, symmetry = made.objective, made.symmetry
     began = time.perf_counter()
     lowest = np.argsort(landscape.minima.energies, kind="stable")[:MAX_MINIMA]
     if len(lowest) < 2:
@@ -153,7 +157,7 @@ def judge(dataset: datasets.Dataset, config: ExplainConfig, checkpoint: Path | N
     jobs = make_jobs(weights[0], inputs, orders)
     free, starts = (jnp.asarray(np.stack(parts)) for parts in zip(*[job[3:] for job in jobs], strict=True))
     found = quench_all(objective, free, starts)
-    score = jax.jit(jax.vmap(scorer(objective, dataset, config, dataset.x_test, dataset.y_test)))
+    score = jax.jit(jax.vmap(scorer(dataset, config.activation, objective.unravel, dataset.x_test, dataset.y_test)))
     status = np.asarray(found.status)
     half = inputs.size // 2
     return {
@@ -274,7 +278,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--hidden", type=int, nargs="+", default=[5])
-    parser.add_argument("--rounds", type=int, default=ExplainConfig().rounds)
+    parser.add_argument("--rounds", type=int, default=PAPER.rounds)
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--no-explore", action="store_true", help="skip what is not in the folder")
     parser.add_argument("--out", type=Path)
@@ -293,7 +297,7 @@ def main() -> None:
             if options.no_explore and (place is None or not place.exists()):
                 print(f"<!-- {stem(dataset)} {seed}: skipped, no landscape -->", flush=True)
                 continue
-            config = ExplainConfig(hidden=tuple(options.hidden), rounds=options.rounds, seed=seed)
+            config = replace(PAPER, hidden=tuple(options.hidden), rounds=options.rounds, seed=seed)
             row = judge(dataset, config, place)
             if row is None:
                 print(f"<!-- {stem(dataset)} {seed}: skipped, fewer than two minima -->", flush=True)

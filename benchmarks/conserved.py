@@ -2,15 +2,16 @@
 
     python benchmarks/conserved.py breast_cancer checkerboard path/to/creditcard.csv --seeds 5 --out conserved.json
 
-For each landscape: the conserved input weights of a group of minima by each criterion (30 % of them; for significance,
-those with a false discovery rate of at most 5 %), disturbed in the ten lowest minima of the group in turn; the score is
-AUC or R² on held-out rows. Effect: how much lower the score is than for random sets of as many input weights, in mean,
-and how often p <= 0.05; then against sets matched in magnitude. "superbasin" is the group of `explain` where it has at
-least ten minima; "lowest" the hundred lowest minima, connected or not.
+For each landscape, at the paper's penalty: the conserved input weights of a group of minima by each criterion (30 % of
+them; for significance, those with a false discovery rate of at most 5 %), disturbed in the ten lowest minima of the
+group in turn; the score is AUC or R² on held-out rows. Effect: how much lower the score is than for random sets of as
+many input weights, in mean, and how often p <= 0.05; then against sets matched in magnitude. "superbasin" is the group
+of `explain` where it has at least ten minima; "lowest" the hundred lowest minima, connected or not.
 """
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,8 +22,9 @@ from results import Table, markdown, record, table
 from smoke import arguments
 
 from jaxscape import conserved, datasets, disconnectivity, validation
-from jaxscape.explain import ExplainConfig, explore_landscape, scorer
 from jaxscape.landscape.database import Landscape
+from jaxscape.predict import scorer
+from jaxscape.problem import PAPER, ExplainConfig, explore_landscape
 from jaxscape.symmetry import Symmetry, input_weights
 
 CRITERIA = ("relative", "absolute", "significance", "magnitude")
@@ -57,8 +59,9 @@ def judge(data: str, config: ExplainConfig, landscapes: Path | None) -> Iterator
     seed = config.seed
     dataset = datasets.prepare(datasets.load(data, seed=seed), seed=seed)
     checkpoint = None if landscapes is None else landscapes / f"{dataset.name.split('.')[0]}_{seed}.npz"
-    objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
-    score = scorer(objective, dataset, config, dataset.x_test, dataset.y_test)
+    made, landscape, _ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    symmetry = made.symmetry
+    score = scorer(dataset, config.activation, made.objective.unravel, dataset.x_test, dataset.y_test)
     candidates = input_weights(symmetry)
     strata = jnp.where(jnp.asarray(candidates), 0, -1)
     for group, ids in groups(landscape):
@@ -120,7 +123,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+", help="as for `jaxscape explain`")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--hidden", type=int, nargs="+", default=[5])
-    parser.add_argument("--rounds", type=int, default=ExplainConfig().rounds)
+    parser.add_argument("--rounds", type=int, default=PAPER.rounds)
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--out", type=Path)
     options = arguments(
@@ -130,7 +133,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for data in options.data:
         for seed in range(options.seeds):
-            config = ExplainConfig(hidden=tuple(options.hidden), rounds=options.rounds, seed=seed)
+            config = replace(PAPER, hidden=tuple(options.hidden), rounds=options.rounds, seed=seed)
             rows += judge(data, config, options.landscapes)
             print(f"<!-- {data} {seed} -->", flush=True)
             record(options.out, __doc__, rows, [report(rows)])

@@ -127,7 +127,8 @@ def run(names: list[str], methods: list[str], out: Path | None, header: dict[str
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as cache,
-        concurrent.futures.ProcessPoolExecutor(workers, context, start, (cache,)) as pool,
+        # After some dozens of tables the compiled programs take more mappings than a process may have, and it dies.
+        concurrent.futures.ProcessPoolExecutor(workers, context, start, (cache,), max_tasks_per_child=6) as pool,
     ):
         jobs = {pool.submit(judge, name, [m for m in methods if (name, m) not in done]): name for name in wanted}
         for job in concurrent.futures.as_completed(jobs):

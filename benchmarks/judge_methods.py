@@ -5,6 +5,7 @@ every column (higher: more important) and, where it can, a p-value for every col
 seven tenths to train on, the rest to measure importance on; what they share is computed once per table.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -29,11 +30,13 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from jaxscape import attribution, models, quench
+from jaxscape import attribution, losses, models, quench
 from jaxscape.datasets import Dataset
-from jaxscape.explain import ExplainConfig, column_importance, explore_landscape
+from jaxscape.explain import ranking, used_columns
 from jaxscape.landscape import database
 from jaxscape.objective import ravel
+from jaxscape.predict import Members, column_importance, together
+from jaxscape.problem import PAPER, ExplainConfig, Explored, explore_landscape, members_of, problem
 from jaxscape.search.points import Status
 
 NUM_SHUFFLES = 10
@@ -119,11 +122,94 @@ def split(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Split:
 
 
 @once
+def supported(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Explored, Members]:
+    """Choose penalties and explore as `explain` does by default."""
+    dataset, config = split(x, y, task, seed).dataset, ExplainConfig(seed=seed)
+    found = explore_landscape(dataset, config)
+    return found, members_of(found.problem, found.landscape, dataset, config, found.supported)[0]
+
+
+def asked(
+    data: Split, members: Members, *, conditional: bool, added: np.ndarray | None = None, gradients: int | None = None
+) -> Fitted:
+    """Let networks predict together, and rank the columns by their importance to them, as the report does."""
+    dataset = data.dataset
+    key = jax.random.fold_in(jax.random.key(data.seed), 1)
+    copies = attribution.near_copies(dataset.x_train, dataset.column)
+    measured = column_importance(key, members, dataset, seed=data.seed, groups=copies, conditional=conditional)
+    awake = used_columns(members, dataset)
+    order = measured.mean if added is None else ranking(measured, awake, added)
+
+    def predict(rows: pd.DataFrame) -> np.ndarray:
+        predicted = together(members, dataset.task, data.encode(rows))
+        return data.decode(predicted) if dataset.task == "regression" else predicted
+
+    return Fitted(predict, order, attribution.p_values(measured), gradients, measured.groups)
+
+
+def jaxscape(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """What `explain` reports by default: networks at the penalties that the data support, asked what each column adds
+    to the others."""
+    found, members = supported(x, y, task, seed)
+    return asked(split(x, y, task, seed), members, conditional=True, added=found.supported.added)
+
+
+def jaxscape_marginal(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """The same, asked what they make of each column."""
+    found, members = supported(x, y, task, seed)
+    return asked(split(x, y, task, seed), members, conditional=False, added=found.supported.added)
+
+
+def best_size(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """The network of best evidence alone."""
+    found, members = supported(x, y, task, seed)
+    alone = members._replace(positions=members.positions[:1], weights=np.ones(1))
+    return asked(split(x, y, task, seed), alone, conditional=True, added=found.supported.added)
+
+
+def cross_validated(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """Five units, one L2 strength for all weights, chosen by five-fold cross-validation: the mean of four networks."""
+    from sklearn.model_selection import KFold
+
+    data = split(x, y, task, seed)
+    dataset, errors = data.dataset, []
+    config = ExplainConfig(hidden=PAPER.hidden, penalty=1.0, seed=seed)
+    made = problem(dataset, config)
+
+    def networks(rows: np.ndarray, strength: float) -> np.ndarray:
+        inside = np.isin(np.arange(len(dataset.y_train)), rows).astype(float)
+        weighted = made.objective.data._replace(l2=jax.numpy.asarray(strength), weights=jax.numpy.asarray(inside))
+        found = quench(dataclasses.replace(made.objective, data=weighted), made.starts[:4], num_lanes=4)
+        return np.asarray(found.position)
+
+    def predicted(positions: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        members = Members(positions, np.full(4, 0.25), made.objective.unravel, config.activation)
+        return together(members, dataset.task, inputs)
+
+    folds = list(KFold(5, shuffle=True, random_state=seed).split(dataset.x_train))
+    strengths = np.geomspace(3e-4, 0.3, 7)
+    for strength in strengths:
+        total = 0.0
+        for rows, others in folds:
+            guess, y_true = predicted(networks(rows, strength), dataset.x_train[others]), dataset.y_train[others]
+            if dataset.task == "regression":
+                total += np.sum((guess - y_true) ** 2)
+            else:
+                shares = np.column_stack([1 - guess, guess]) if dataset.task == "binary" else guess
+                total -= np.sum(np.log(np.clip(shares[np.arange(len(others)), y_true.astype(int)], 1e-12, 1)))
+        errors.append(total)
+    positions = networks(np.arange(len(dataset.y_train)), float(strengths[int(np.argmin(errors))]))
+    members = Members(positions, np.full(4, 0.25), made.objective.unravel, config.activation)
+    return asked(data, members, conditional=True)
+
+
+@once
 def explored(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Any, Any, Any, ExplainConfig, int]:
-    """Explore the landscape as `explain` does by default; return with it the gradients spent."""
-    config = ExplainConfig(seed=seed)
-    objective, symmetry, landscape = explore_landscape(split(x, y, task, seed).dataset, config)
-    return objective, symmetry, landscape, config, landscape.ledger.evaluations
+    """Explore the landscape at the penalty of the paper; return with it the gradients spent."""
+    config = dataclasses.replace(PAPER, seed=seed)
+    found = explore_landscape(split(x, y, task, seed).dataset, config)
+    made, landscape = found.problem, found.landscape
+    return made.objective, made.symmetry, landscape, config, landscape.ledger.evaluations
 
 
 def outputs_of(position: np.ndarray, inputs: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
@@ -139,7 +225,7 @@ def outputs_of(position: np.ndarray, inputs: np.ndarray, sizes: tuple[int, ...])
 
 def mean_prediction(data: Split, positions: np.ndarray) -> Callable[[pd.DataFrame], np.ndarray]:
     """Return the mean prediction (of probabilities, of values) of some networks."""
-    dataset, config = data.dataset, ExplainConfig()
+    dataset, config = data.dataset, PAPER
     sizes = (len(dataset.inputs), *config.hidden, len(dataset.classes) if dataset.task == "multiclass" else 1)
 
     def predict(x: pd.DataFrame) -> np.ndarray:
@@ -159,17 +245,12 @@ def mean_prediction(data: Split, positions: np.ndarray) -> Callable[[pd.DataFram
     return predict
 
 
-def judged(
-    data: Split, networks: np.ndarray, predicting: np.ndarray, objective: Any, landscape: Any, gradients: int
-) -> Fitted:
-    """Rank the columns by their importance to some networks, as the report does."""
-    dataset, config = data.dataset, ExplainConfig(seed=data.seed)
-    here = landscape._replace(minima=landscape.minima._replace(positions=networks))
-    key = jax.random.fold_in(jax.random.key(data.seed), 1)
-    copies = attribution.near_copies(dataset.x_train, dataset.column)
-    measured = column_importance(key, objective, dataset, config, here, np.arange(len(networks)), copies)
-    p_values = attribution.p_values(measured)
-    return Fitted(mean_prediction(data, predicting), measured.mean, p_values, gradients, measured.groups)
+def judged(data: Split, networks: np.ndarray, predicting: np.ndarray, objective: Any, gradients: int) -> Fitted:
+    """Rank the columns by their importance to some networks."""
+    even = np.full(len(networks), 1 / len(networks))
+    members = Members(networks, even, objective.unravel, PAPER.activation)
+    found = asked(data, members, conditional=False, gradients=gradients)
+    return found._replace(predict=mean_prediction(data, predicting))
 
 
 def lowest(landscape: Any) -> np.ndarray:
@@ -181,15 +262,15 @@ def lowest(landscape: Any) -> np.ndarray:
 def _all_minima(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     objective, _, landscape, _, gradients = explored(x, y, task, seed)
     networks = lowest(landscape)
-    return judged(split(x, y, task, seed), networks, networks[:1], objective, landscape, gradients)
+    return judged(split(x, y, task, seed), networks, networks[:1], objective, gradients)
 
 
-def jaxscape(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
-    """What `explain` reports by default: importance over all minima, the lowest one predicts."""
+def fixed(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """At the penalty of the paper: importance over all minima, the lowest one predicts."""
     return _all_minima(x, y, task, seed)
 
 
-def jaxscape_mean(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+def fixed_together(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     """The same, but all minima together predict."""
     networks = lowest(explored(x, y, task, seed)[2])
     return _all_minima(x, y, task, seed)._replace(predict=mean_prediction(split(x, y, task, seed), networks))
@@ -199,7 +280,7 @@ def best_alone(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     """The network of lowest loss alone."""
     objective, _, landscape, _, gradients = explored(x, y, task, seed)
     networks = lowest(landscape)[:1]
-    return judged(split(x, y, task, seed), networks, networks, objective, landscape, gradients)
+    return judged(split(x, y, task, seed), networks, networks, objective, gradients)
 
 
 @functools.partial(jax.jit, static_argnames="sizes")
@@ -246,14 +327,14 @@ def same_number(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     objective, _, landscape, _, _ = explored(x, y, task, seed)
     wanted = min(len(landscape.minima.energies), MAX_MODELS)
     networks, spent = restarts(x, y, task, seed, number=wanted, gradients=10**12)
-    return judged(split(x, y, task, seed), networks, networks, objective, landscape, spent)
+    return judged(split(x, y, task, seed), networks, networks, objective, spent)
 
 
 def same_gradients(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     """Random starts at the gradients of the exploration: the distinct minima, at most the 100 lowest, predict."""
-    objective, _, landscape, _, gradients = explored(x, y, task, seed)
+    objective, _, _, _, gradients = explored(x, y, task, seed)
     networks, spent = restarts(x, y, task, seed, number=None, gradients=gradients)
-    return judged(split(x, y, task, seed), networks, networks, objective, landscape, spent)
+    return judged(split(x, y, task, seed), networks, networks, objective, spent)
 
 
 # --- Controls of scikit-learn ---------------------------------------------------------------------------------------
@@ -335,7 +416,7 @@ def control(models_of: dict[str, Any], own: str) -> tuple[Method, Method, Callab
     return by_permutation, by_own, fit
 
 
-linear, linear_own, _ = control(LINEAR, "coef_")
+linear, linear_own, linear_model = control(LINEAR, "coef_")
 forest, forest_own, _ = control(FOREST, "feature_importances_")
 boosting, boosting_own, boosting_model = control(BOOSTING, "feature_importances_")
 
@@ -351,12 +432,42 @@ def boosting_shap(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted
     return boosting_own(x, y, task, seed)._replace(ranking=by_column(values, data.dataset))
 
 
+def _linear_outputs(weights: jax.Array, x: jax.Array) -> jax.Array:
+    return x @ weights[:, :-1].T + weights[:, -1]
+
+
+LINEAR_ERRORS = {
+    "binary": lambda weights, x, y: losses.sigmoid_errors(_linear_outputs(weights, x), y),
+    "multiclass": lambda weights, x, y: losses.softmax_errors(_linear_outputs(weights, x), y),
+    "regression": lambda weights, x, y: losses.squared_errors(_linear_outputs(weights, x), y),
+}
+
+
+def linear_conditional(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
+    """The linear model, asked what each column adds to the others."""
+    data, model = split(x, y, task, seed), linear_model(x, y, task, seed)
+    dataset = data.dataset
+    weights = np.column_stack([np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)])
+    copies = attribution.near_copies(dataset.x_train, dataset.column)
+    measured = attribution.importance(
+        jax.random.key(seed), LINEAR_ERRORS[task], jax.numpy.asarray(weights)[None], jax.numpy.asarray(dataset.x_test),
+        jax.numpy.asarray(dataset.y_test), dataset.column, x_train=dataset.x_train, groups=copies,
+    )  # fmt: skip
+    predict = linear(x, y, task, seed).predict
+    return Fitted(predict, measured.mean, attribution.p_values(measured), None, measured.groups)
+
+
 METHODS: dict[str, Method] = {
     "jaxscape": jaxscape,
-    "jaxscape, minima predict together": jaxscape_mean,
-    "network of lowest loss alone": best_alone,
-    "as many random restarts": same_number,
-    "random restarts at equal gradients": same_gradients,
+    "jaxscape, marginal permutation": jaxscape_marginal,
+    "jaxscape, network of best evidence": best_size,
+    "networks, L2 by cross-validation": cross_validated,
+    "L2 1e-3, explored": fixed,
+    "L2 1e-3, its minima together": fixed_together,
+    "L2 1e-3, network of lowest loss": best_alone,
+    "L2 1e-3, as many random restarts": same_number,
+    "L2 1e-3, restarts at equal gradients": same_gradients,
+    "linear, conditional permutation": linear_conditional,
     "linear, permutation": linear,
     "linear, coefficients": linear_own,
     "forest, permutation": forest,

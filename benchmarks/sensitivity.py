@@ -6,8 +6,9 @@ An open question of Niroomand & Wales (2023), arXiv:2304.02381. The rows are alw
 shuffled in the same way, so that only the landscape, or what is made of it, changes. Three numbers against a reference,
 1 if nothing changes: the Jaccard index of the conserved masks of input weights (masks of 30 % drawn at random: 0.18),
 in the frame of the reference's lowest minimum, and Spearman's correlation of two rankings of the columns, by importance
-over the minima and by share of the conserved weights. The reference is the answer of `explain` with seed 0, conserved
-weights of its superbasin and importance over the 100 lowest minima, unless said otherwise:
+over the minima and by share of the conserved weights. The reference is the answer of `explain` with the paper's
+penalty and units and seed 0, conserved weights of its superbasin and marginal importance over the 100 lowest minima,
+unless said otherwise:
 
     a   some of the 100 lowest minima, drawn at random; against all of them, also for conserved weights; in the table
         also all of them, aligned to another than the lowest
@@ -41,10 +42,11 @@ from smoke import arguments
 from jaxscape import attribution, conserved, datasets, disconnectivity
 from jaxscape.analysis.disconnectivity import MergeTree
 from jaxscape.datasets import Dataset
-from jaxscape.explain import ExplainConfig, column_importance, explore_landscape
+from jaxscape.predict import Members, column_importance
+from jaxscape.problem import PAPER, ExplainConfig, explore_landscape
 from jaxscape.symmetry import Symmetry, align, input_weights
 
-REFERENCE = ExplainConfig(seed=0)
+REFERENCE = replace(PAPER, seed=0)
 CHANGES = {
     "a": "number of minima",
     "b": "superbasin around the lowest",
@@ -104,16 +106,17 @@ class Answer(NamedTuple):
 
 def explored(dataset: Dataset, config: ExplainConfig, checkpoint: Path | None) -> Explored:
     """Explore, or take from the checkpoint; measure importance with the reference's shuffles."""
-    objective, symmetry, landscape = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    made, landscape, _ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     energies, states = landscape.minima.energies, landscape.transition_states
     key = jax.random.fold_in(jax.random.key(REFERENCE.seed), 1)
     groups = attribution.near_copies(dataset.x_train, dataset.column)
-    parts = [
-        column_importance(key, objective, dataset, REFERENCE, landscape, some, groups).increases.mean(axis=1)[:, groups]
-        for some in np.split(np.arange(len(energies)), range(MAX_MODELS, len(energies), MAX_MODELS))
-    ]
+    parts = []
+    for some in np.split(landscape.minima.positions, range(MAX_MODELS, len(energies), MAX_MODELS)):
+        members = Members(some, np.full(len(some), 1 / len(some)), made.objective.unravel, config.activation)
+        measured = column_importance(key, members, dataset, seed=REFERENCE.seed, groups=groups, conditional=False)
+        parts.append(measured.increases.mean(axis=1)[:, groups])
     tree = disconnectivity.merge_tree(energies, states.energies, states.minima)
-    return Explored(symmetry, landscape.minima.positions, energies, tree, np.concatenate(parts), dataset.column)
+    return Explored(made.symmetry, landscape.minima.positions, energies, tree, np.concatenate(parts), dataset.column)
 
 
 def answer(
@@ -218,7 +221,7 @@ def variants(options: argparse.Namespace, reference: ExplainConfig) -> Iterator[
     """The explorations to do, in turn of each kind: change, value, settings, where to draw it."""
     usual = replace(reference, rounds=options.rounds)
     seeds = [("d", str(seed), replace(usual, seed=seed)) for seed in options.seeds]
-    strengths = [("e", f"{l2:g}", replace(usual, l2=l2)) for l2 in options.l2]
+    strengths = [("e", f"{l2:g}", replace(usual, penalty=l2)) for l2 in options.l2]
     widths = [("f", str(units), replace(usual, hidden=(units,))) for units in options.hidden]
     yield "d", str(REFERENCE.seed), usual, 0.0
     for turn in itertools.zip_longest(enumerate(seeds, 1), enumerate(strengths), enumerate(widths)):

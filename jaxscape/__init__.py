@@ -4,6 +4,7 @@ Left of the `Landscape` all is pure, jitted, batched JAX; right of it, NumPy arr
 """
 
 from jaxscape import clusters as clusters
+from jaxscape import evidence as evidence
 from jaxscape import losses as losses
 from jaxscape import models as models
 from jaxscape import objective as objective
@@ -26,11 +27,13 @@ from jaxscape.landscape.explore import Budget as Budget
 from jaxscape.landscape.explore import explore as explore
 from jaxscape.objective import Objective as Objective
 from jaxscape.objective import from_loss as from_loss
+from jaxscape.objective import from_rows as from_rows
 from jaxscape.objective import ravel as ravel
 from jaxscape.search import basin_hopping as basin_hopping
 from jaxscape.search import eigenpair as eigenpair
 from jaxscape.search import eigenvector_following as eigenvector_following
 from jaxscape.search import elastic_band as elastic_band
+from jaxscape.search import gauss_newton as gauss_newton
 from jaxscape.search import lanes as lanes
 from jaxscape.search import lbfgs as lbfgs
 from jaxscape.search import newton as newton

@@ -55,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--target", metavar="COLUMN", help="column to predict (default: the last one)")
     explain.add_argument("--task", choices=("auto", *get_args(Task)), default="auto", help="kind of target")
     explain.add_argument(
-        "--hidden", type=int, nargs="+", default=[5], metavar="N", help="hidden units of each hidden layer"
+        "--hidden",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="hidden units of each hidden layer (default: as many as the data support; 5 with a fixed penalty)",
     )
     explain.add_argument(
         "--activation", choices=("tanh", "sin", "sigmoid", "softplus", "gelu"), default="tanh", help="of each unit"
@@ -66,7 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         default="likelihood",
         help="what is minimised; balanced: all classes count the same; auc: a smooth AUC of two classes",
     )
-    explain.add_argument("--l2", type=float, default=1e-3, metavar="X", help="strength of the L2 penalty, above 0")
+    explain.add_argument(
+        "--penalty",
+        type=_penalty,
+        default="evidence",
+        metavar="evidence|NUMBER",
+        help="evidence: the data choose one for each column; a number: L2 strength of every weight, above 0",
+    )
+    explain.add_argument("--l2", help=argparse.SUPPRESS)
     explain.add_argument("--minima", type=int, default=50, metavar="N", help="minima to look for")
     explain.add_argument("--rounds", type=int, default=6, metavar="N", help="largest number of rounds of exploration")
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same report")
@@ -75,24 +86,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _penalty(text: str) -> float | str:
+    try:
+        return text if text == "evidence" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor the word evidence") from None
+
+
 def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     import jax
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from jaxscape import compilation, datasets, report
-    from jaxscape.explain import ExplainConfig, check, explain
+    from jaxscape.explain import explain
+    from jaxscape.problem import ExplainConfig, check
 
     jax.config.update("jax_enable_x64", True)
     out: Path = options.out
+    if options.l2 is not None:
+        return _fail(f"--l2 is now --penalty: write --penalty {options.l2}, or leave it out and let the data choose")
     if out.exists() and not out.is_dir():
         return _fail(f"--out {out} is a file, not a folder")
     checkpoint = out / "landscape.npz"
     config = ExplainConfig(
-        hidden=tuple(options.hidden),
+        hidden=None if options.hidden is None else tuple(options.hidden),
         activation=options.activation,
         loss=options.loss,
-        l2=options.l2,
+        penalty=options.penalty,
         minima=options.minima,
         rounds=options.rounds,
         seed=options.seed,
@@ -146,7 +167,7 @@ def _print(console: "Console", found: "Explanation", out: Path) -> None:
 
     from jaxscape import report
 
-    sure, text = report.verdict(found)
+    sure = bool((found.q_values <= report.SIGNIFICANT).any())
     title = "Columns that drive the model" if sure else "Columns by importance, none of them with confidence"
     table = Table(title=title, title_justify="left")
     table.add_column("rank", justify="right")
@@ -154,10 +175,14 @@ def _print(console: "Console", found: "Explanation", out: Path) -> None:
     table.add_column("importance", justify="right")
     table.add_column("confident")
     for row in report.ranks(found)[:10]:
-        importance = f"{row['importance']:.4f} ± {row['std_over_minima']:.4f}"
-        table.add_row(str(row["rank"]), escape(row["name"]), importance, "yes" if row["q_value"] <= 0.05 else "")
+        importance = f"{row['importance']:.4f} ± {row['std_over_networks']:.4f}" if row["used"] else "not used"
+        confident = "yes" if row["q_value"] <= report.SIGNIFICANT else ""
+        table.add_row(str(row["rank"]), escape(row["name"]), importance, confident)
     console.print(table)
-    for sentence in (text, report.conserved_verdict(found)[1]):
+    sentences = (report.baselines_verdict, report.verdict, report.conserved_verdict)
+    for sentence in (report.support_sentence(found), *(each(found)[1] for each in sentences)):
+        if sentence is None:
+            continue
         console.print(sentence, markup=False, highlight=False)
     console.print(f"Report: {out / 'index.html'}", markup=False, highlight=False)
 

@@ -77,6 +77,16 @@ def squared_errors(outputs: Float[Array, "N 1"], y: Float[Array, " N"]) -> Float
     return optax.losses.squared_error(outputs[:, 0], y)
 
 
+def gaussian_errors(
+    precision: Float[Array, ""], outputs: Float[Array, "N 1"], y: Float[Array, " N"]
+) -> Float[Array, " N"]:
+    """Return minus the log-likelihood of each row, in nats, where noise is Gaussian.
+
+    `precision`: one over the variance of the noise; bind it, `jax.tree_util.Partial(gaussian_errors, precision)`.
+    """
+    return 0.5 * precision * squared_errors(outputs, y) - 0.5 * jnp.log(precision / (2 * jnp.pi))
+
+
 @functools.cache
 def sigmoid_cross_entropy(predict: Predict) -> Loss:
     """Return `loss(params, data)`: mean binary cross-entropy of one logit per row, labels 0 or 1, plus L2."""

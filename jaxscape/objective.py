@@ -1,8 +1,9 @@
 """A loss over any pytree of parameters, seen as a function of one flat vector."""
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +13,37 @@ from jaxtyping import Array, Float
 
 # Columns of the Hessian computed at once: enough to saturate the matrix products, bounded memory for wide models.
 _HESSIAN_BATCH = 256
+_CHUNK = 1 << 16  # numbers in the Jacobian of one chunk of rows: stays in the cache, with a lane for every core
 
 ZeroModes = Callable[[Float[Array, " P"]], Float[Array, "k P"]]
+Outputs = Callable[[Any, Any], Float[Array, "N K"]]
+Errors = Callable[[Any, Any], Float[Array, " N"]]
+
+
+class Rows(NamedTuple):
+    """The data of `from_rows`; all of it is traced.
+
+    `x` and `y`: N rows of inputs and targets; `weights (N,)` of the rows in the mean, of any sum; `precision (P,)`:
+    twice the L2 strength of each weight; `errors`: see `from_rows`.
+    """
+
+    x: Any
+    y: Any
+    weights: Float[Array, " N"]
+    precision: Float[Array, " P"]
+    errors: jax.tree_util.Partial
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Objective:
-    """A loss as a function of a flat vector; build one with `from_loss`.
+    """A loss as a function of a flat vector; build one with `from_loss` or `from_rows`.
 
-    `data` is traced: new data of the same shape needs no new compilation. The other fields are static, so objectives
-    made from the same loss function and the same parameter shapes share compiled code. `zero_modes` gives the known
-    directions of no curvature at a point, such as the translations and rotations of a cluster: the Hessian's index
-    leaves them out.
+    `data` and `scale` are traced: new data of the same shape needs no new compilation. The other fields are static, so
+    objectives made from the same loss function and the same parameter shapes share compiled code. `zero_modes` gives
+    the known directions of no curvature at a point, such as the translations and rotations of a cluster: the Hessian's
+    index leaves them out. `scale (P,)`: the parameters are `scale` times the vector; see `whiten`. `outputs`: of a
+    loss that is known row by row.
     """
 
     data: Any
@@ -32,6 +51,8 @@ class Objective:
     unravel: Callable[[Float[Array, " P"]], Any] = field(metadata={"static": True})
     dim: int = field(metadata={"static": True})
     zero_modes: ZeroModes | None = field(default=None, metadata={"static": True})
+    scale: Float[Array, " P"] | None = None
+    outputs: Outputs | None = field(default=None, metadata={"static": True})
 
 
 def from_loss(
@@ -61,6 +82,112 @@ def from_loss(
     >>> bowl.dim, float(value_and_grad(bowl, jnp.ones(3))[0])
     (3, 3.0)
     """
+    _check_params(params)
+    size, _, unravel = _flattened(params)
+    out = jax.eval_shape(lambda params, data: _as_output(loss(params, data)), params, data)
+    if out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ValueError(f"loss(params, data) must return a floating-point scalar, got {out}")
+    return Objective(data=data, loss=loss, unravel=unravel, dim=size, zero_modes=zero_modes)
+
+
+def from_rows(
+    outputs: Outputs,
+    errors: Errors,
+    params: Any,
+    x: Any,
+    y: Any,
+    *,
+    weights: Float[Array, " N"] | Float[np.ndarray, " N"] | None = None,
+    precision: Float[Array, " P"] | Float[np.ndarray, " P"] | float,
+) -> Objective:
+    """Make an objective from the errors that a model makes in each row, plus a penalty.
+
+    `energy = average(errors(outputs(params, x), y), weights) + 0.5 * sum(precision * params**2)`. Who gives the rows
+    apart gets more than from `from_loss`: Gauss-Newton steps, and penalties chosen by the data (`evidence`).
+
+    Args:
+        outputs: `outputs(params, x) -> (N, K)`, the model, pure JAX, each row by itself.
+        errors: `errors(outputs, y) -> (N,)`, convex in the outputs, pure JAX, each row by itself too. For the evidence:
+            negative log-likelihoods in nats. What `jax.tree_util.Partial` binds to it is traced, such as the precision
+            of a noise.
+        params: an example of the parameters; only its structure, shapes and dtypes matter.
+        x: inputs, N rows; an array or a pytree of arrays.
+        y: targets, N rows.
+        weights: of the rows in the mean; all the same by default.
+        precision: of each parameter, in the order of `jax.flatten_util.ravel_pytree`, or one number for all: twice an
+            L2 strength.
+
+    Returns:
+        The objective over flat vectors of length `dim`.
+
+    Raises:
+        ValueError: as for `from_loss`; if shapes do not agree, a weight or a precision is negative or not finite, or
+            all weights are zero.
+
+    >>> import jax.numpy as jnp
+    >>> x, y = jnp.array([[0.0], [1.0], [2.0]]), jnp.array([0.0, 2.0, 4.0])
+    >>> line = from_rows(lambda a, x: x * a, lambda f, y: 0.5 * (f[:, 0] - y) ** 2, jnp.zeros(1), x, y, precision=0.0)
+    >>> float(value(line, jnp.ones(1))), float(gauss_newton(line, jnp.ones(1))[0, 0])
+    (0.8333333333333334, 1.6666666666666667)
+    """
+    _check_params(params)
+    size, dtype, _ = _flattened(params)
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves((x, y))]
+    num_rows = next((shape[0] for shape in shapes if shape), 0)
+    if num_rows == 0 or any(shape[:1] != (num_rows,) for shape in shapes):
+        listed = ", ".join(map(str, shapes[:8]))
+        raise ValueError(f"x and y must hold the same number of rows, at least one, got shapes {listed}")
+    x, y = jax.tree.map(jnp.asarray, (x, y))
+    weights = np.ones(num_rows) if weights is None else weights
+    precision = np.full(size, precision) if np.ndim(precision) == 0 else precision
+    for name, given, length in (("weights", weights, num_rows), ("precision", precision, size)):
+        _check_strengths(name, given, length)
+    if not isinstance(weights, jax.core.Tracer) and not np.any(weights):
+        raise ValueError("weights must not all be zero: some row must count")
+    partial = errors if isinstance(errors, jax.tree_util.Partial) else jax.tree_util.Partial(errors)
+    out = jax.eval_shape(outputs, params, x)
+    if len(getattr(out, "shape", ())) != 2 or out.shape[0] != num_rows:
+        raise ValueError(f"outputs(params, x) must have shape ({num_rows}, K), got {out}")
+    each = jax.eval_shape(partial, out, y)
+    if getattr(each, "shape", None) != (num_rows,):
+        raise ValueError(f"errors(outputs, y) must have shape ({num_rows},), got {each}")
+    data = Rows(x, y, jnp.asarray(weights, dtype), jnp.asarray(precision, dtype), partial)
+    return replace(from_loss(_loss_of_rows(outputs), params, data), outputs=outputs)
+
+
+@functools.cache
+def _loss_of_rows(outputs: Outputs) -> Callable[[Any, Rows], Float[Array, ""]]:
+    def loss(params: Any, rows: Rows) -> Float[Array, ""]:
+        mean = jnp.average(rows.errors(outputs(params, rows.x), rows.y), weights=rows.weights)
+        return mean + 0.5 * jnp.sum(rows.precision * ravel(params) ** 2)
+
+    return loss
+
+
+def _check_strengths(name: str, given: Any, length: int) -> None:
+    if np.shape(given) != (length,):
+        raise ValueError(f"{name} must have shape ({length},), got {np.shape(given)}")
+    if isinstance(given, jax.core.Tracer):
+        return
+    bad = np.flatnonzero(~(np.isfinite(given) & (np.asarray(given) >= 0)))
+    if bad.size:
+        raise ValueError(f"{name} must be finite and not negative, got {name}[{bad[0]}] = {given[bad[0]]}")
+
+
+def _flattened(params: Any) -> tuple[int, Any, Callable[[Float[Array, " P"]], Any]]:
+    """Return the length and dtype of the flat vector, and the way back, without computing anything."""
+    found = []
+
+    def flatten(params: Any) -> Array:
+        flat, unravel = ravel_pytree(params)
+        found.append(unravel)
+        return flat
+
+    flat = jax.eval_shape(flatten, params)
+    return flat.size, flat.dtype, found[0]
+
+
+def _check_params(params: Any) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         kind = np.result_type(leaf) if isinstance(leaf, (float, int, np.generic)) else getattr(leaf, "dtype", None)
@@ -71,11 +198,6 @@ def from_loss(
             )
     if sum(np.size(leaf) for _, leaf in leaves) == 0:
         raise ValueError("params must hold floating-point numbers, got 0 values")
-    flat, unravel = ravel_pytree(params)
-    out = jax.eval_shape(lambda params, data: _as_output(loss(params, data)), params, data)
-    if out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"loss(params, data) must return a floating-point scalar, got {out}")
-    return Objective(data=data, loss=loss, unravel=unravel, dim=flat.size, zero_modes=zero_modes)
 
 
 def _as_output(value: Any) -> Any:
@@ -103,7 +225,30 @@ def ravel(params: Any) -> Float[Array, " P"]:
 
 def value(objective: Objective, x: Float[Array, " P"]) -> Float[Array, ""]:
     """Return the energy (loss) at `x`."""
-    return objective.loss(objective.unravel(x), objective.data)
+    return objective.loss(objective.unravel(unscaled(objective, x)), objective.data)
+
+
+def unscaled(objective: Objective, x: Float[Array, "*n P"]) -> Float[Array, "*n P"]:
+    """Return the parameters that `x` stands for, flat: `x` itself but for an objective that was whitened."""
+    return x if objective.scale is None else objective.scale * x
+
+
+def whiten(objective: Objective) -> Objective:
+    """Measure each weight of an objective of rows in units of what its penalty allows.
+
+    The new vectors are the weights over `scale`, the power of two nearest to 1 / sqrt(rows * precision): all weights
+    then have nearly the same penalty, so that one length of step and one measure of distance fit all of them, and
+    going there and back changes no bit. Weights without a penalty keep their unit.
+
+    Raises:
+        ValueError: if the objective is not from `from_rows`, or is whitened already.
+    """
+    if objective.outputs is None or objective.scale is not None:
+        raise ValueError("only an objective made by from_rows, and not yet whitened, can be")
+    strength = objective.data.precision * len(objective.data.weights)
+    powers = jnp.round(-0.5 * jnp.log2(jnp.where(strength > 0, strength, 1)))
+    # Not exp2, which is off by some bits.
+    return replace(objective, scale=jnp.ldexp(jnp.ones_like(powers), powers.astype(int)))
 
 
 def value_and_grad(objective: Objective, x: Float[Array, " P"]) -> tuple[Float[Array, ""], Float[Array, " P"]]:
@@ -129,6 +274,76 @@ def hessian(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "P P"]:
         linear_hvp(objective, x), jnp.eye(objective.dim, dtype=x.dtype), batch_size=min(objective.dim, _HESSIAN_BATCH)
     )
     return 0.5 * (columns + columns.T)
+
+
+def gauss_newton(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "P P"]:
+    """Return the Hessian at `x` without the curvature of the model: positive semi-definite, and cheaper.
+
+    `average(J.T @ hessian(errors) @ J, weights) + diag(precision)` with J the Jacobian of the outputs of a row; rows
+    are taken in chunks, so that memory does not grow with their number (Schraudolph, Neural Comput. 14, 1723, 2002).
+
+    Raises:
+        ValueError: if the objective is not from `from_rows`.
+    """
+    return value_grad_and_gauss_newton(objective, x)[2]
+
+
+def value_grad_and_gauss_newton(
+    objective: Objective, x: Float[Array, " P"]
+) -> tuple[Float[Array, ""], Float[Array, " P"], Float[Array, "P P"]]:
+    """Return the energy, its gradient and `gauss_newton` at `x`, from one pass over the rows.
+
+    Raises:
+        ValueError: if the objective is not from `from_rows`.
+    """
+    if objective.outputs is None:
+        raise ValueError("Gauss-Newton needs the rows: make the objective with from_rows")
+    rows: Rows = objective.data
+    outputs, num_rows = objective.outputs, len(rows.weights)
+
+    def one_row(inputs: Any, targets: Any) -> tuple[Array, Array, Array, Array]:
+        inputs, targets = jax.tree.map(lambda leaf: leaf[None], (inputs, targets))
+
+        def of_row(x: Array) -> tuple[Array, Array]:
+            output = outputs(objective.unravel(unscaled(objective, x)), inputs)[0]
+            return output, output
+
+        def error(output: Array) -> Array:
+            return rows.errors(output[None], targets)[0]
+
+        jacobian, output = jax.jacrev(of_row, has_aux=True)(x)
+        return error(output), jax.grad(error)(output) @ jacobian, jacobian, jax.hessian(error)(output) @ jacobian
+
+    def chunk(total: tuple[Array, Array, Array], part: Any) -> tuple[Any, None]:
+        inputs, targets, weights = part
+        error, gradient, jacobian, curved = jax.vmap(one_row)(inputs, targets)
+        flat = jacobian.reshape(-1, x.size), (weights[:, None, None] * curved).reshape(-1, x.size)
+        found = weights @ error, weights @ gradient, flat[0].T @ flat[1]
+        return jax.tree.map(jnp.add, total, found), None
+
+    num_outputs = jax.eval_shape(outputs, objective.unravel(x), rows.x).shape[1]
+    num_chunks = -(-num_rows // max(_CHUNK // (num_outputs * x.size), 1))
+    size = -(-num_rows // num_chunks)
+    # Rows over are repeated with no weight: any other would have to be a row the model can take.
+    index = jnp.arange(num_chunks * size)
+    there = index < num_rows
+    index = jnp.where(there, index, 0)
+    parts = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf)[index].reshape(-1, size, *leaf.shape[1:]), (rows.x, rows.y, rows.weights)
+    )
+    parts = (*parts[:2], jnp.where(there.reshape(-1, size), parts[2], 0))
+    start = jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.zeros((x.size, x.size), x.dtype)
+    # A loop of one turn would be compiled as a loop.
+    step = chunk(start, jax.tree.map(lambda leaf: leaf[0], parts))[0] if num_chunks == 1 else None
+    error, gradient, curvature = jax.lax.scan(chunk, start, parts)[0] if step is None else step
+    number = rows.weights.sum()
+    scale = 1.0 if objective.scale is None else objective.scale
+    penalty = rows.precision * scale**2
+    return (
+        error / number + 0.5 * jnp.sum(penalty * x**2),
+        gradient / number + penalty * x,
+        0.5 * (curvature + curvature.T) / number + jnp.diag(penalty),
+    )
 
 
 def zero_modes(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "k P"]:

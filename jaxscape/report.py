@@ -15,6 +15,8 @@ import numpy as np
 
 from jaxscape import plotting
 from jaxscape.analysis import conserved, validation
+from jaxscape.baselines import Baseline
+from jaxscape.evidence import Outcome
 from jaxscape.explain import Explanation
 from jaxscape.files import replacing
 from jaxscape.landscape import database, ledger
@@ -23,12 +25,17 @@ from jaxscape.landscape.explore import coverage_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA_VERSION = 2
-_SIGNIFICANT = 0.05
+SCHEMA_VERSION = 3
+SIGNIFICANT = 0.05
 _MAX_NODES = 12
+_COUNTS = 1e-3  # of the weight of all: what a network must have to be counted
 _FEWEST_SETS = 40  # below, no p-value can be 0.05 with some certainty
 _NAMES = {"auc": "AUC", "r2": "R²"}
 _POOR = {"auc": 0.7, "r2": 0.3}
+_DOUBTS = {
+    Outcome.MOVING: " The evidence was still rising when the search for penalties ended.",
+    Outcome.INTERPOLATES: " It goes through every training row: the noise of the target cannot be told from none.",
+}
 _FIGURES = ("features", "permutation_test", "disconnectivity", "conserved_levels", "conserved_map")
 _FORMULA = "=+-@\t\r\n"  # what a cell begins with that a spreadsheet computes
 
@@ -39,42 +46,83 @@ def measure(explanation: Explanation) -> str:
 
 
 def ranks(explanation: Explanation) -> list[dict[str, Any]]:
-    """Return the columns from the most important to the least; equal importance shares a rank."""
-    scores, spread = explanation.importance.mean, explanation.importance.std
-    order = np.argsort(-scores, kind="stable")
+    """Return the columns from the most important to the least; equal ones share a rank."""
+    values, measured = explanation.ranking, explanation.importance
+    importance, spread, marginal = measured.mean, measured.std, explanation.marginal.mean
     return [
         {
             "name": explanation.dataset.features[i],
-            "rank": int(np.sum(scores > scores[i])) + 1,
-            "importance": float(scores[i]),
-            "std_over_minima": float(spread[i]),
+            "rank": int(np.sum(values > values[i])) + 1,
+            "importance": float(importance[i]),
+            "std_over_networks": float(spread[i]),
             "low": float(explanation.stability.low[i]),
             "high": float(explanation.stability.high[i]),
             "q_value": float(explanation.q_values[i]),
+            "marginal_importance": float(marginal[i]),
+            "used": bool(explanation.awake[i]),
             "conserved_share": float(explanation.shares[i]),
         }
-        for i in order
+        for i in np.argsort(-values, kind="stable")
     ]
 
 
+def baselines_verdict(explanation: Explanation) -> tuple[bool, str]:
+    """Say in words how the networks predict beside other models; the first value: do they keep up with each of them?"""
+    words = ("clearly worse than", "not clearly better or worse than", "clearly better than")
+    found: dict[str, list[str]] = {word: [] for word in words}
+    for name, each in _baselines(explanation):
+        found[words[0 if each.high < 0 else 2 if each.low > 0 else 1]].append(f"{name} ({each.test:.3f})")
+    what = ", ".join(f"{word} {_and(names)}" for word, names in found.items() if names)
+    text = (
+        f"On {len(explanation.dataset.y_test)} held-out rows the networks ({_NAMES[measure(explanation)]} "
+        f"{explanation.test_score:.3f}) predict {what}."
+    )
+    keeps_up = not found[words[0]]
+    return keeps_up, text if keeps_up else f"{text} What drives them may not be what drives the data."
+
+
+def _baselines(explanation: Explanation) -> list[tuple[str, Baseline]]:
+    found = explanation.baselines
+    linear = "ridge regression" if explanation.dataset.task == "regression" else "logistic regression"
+    return [(linear, found.linear), ("boosted trees", found.boosting), ("a random forest", found.forest)]
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
+
+
 def verdict(explanation: Explanation) -> tuple[bool, str]:
-    """Say in words how sure the ranking is; the first value: does any column matter with confidence?"""
-    stable, total = explanation.stability, len(explanation.q_values)
-    sure = int(np.sum(explanation.q_values <= _SIGNIFICANT))
+    """Say in words how sure the ranking is; the first value: does any column matter with confidence, to networks that
+    keep up with other models?"""
+    sure, text = _certainty(explanation)
+    behind = [name for name, each in _baselines(explanation) if each.high < 0]
+    if not behind:
+        return sure, text
+    return False, (
+        f"The networks predict clearly worse than {_and(behind)}: what drives them may not be what drives the data. "
+        f"{text}"
+    )
+
+
+def _certainty(explanation: Explanation) -> tuple[bool, str]:
+    stable, groups = explanation.stability, explanation.importance.groups
+    total = len(np.unique(groups))
+    sure = len(np.unique(groups[explanation.q_values <= SIGNIFICANT]))
     several = "first column is the same" if stable.top == 1 else f"first {stable.top} are the same ones"
-    together = ", columns shuffled together counted as one" if len(set(explanation.importance.groups)) < total else ""
+    together = ", columns that move together counted as one" if total < len(groups) else ""
     same = (
-        f"The {several} in {stable.same_top} of {stable.num_resamplings} resamplings of the minima and the held-out "
+        f"The {several} in {stable.same_top} of {stable.num_resamplings} resamplings of the networks and the held-out "
         f"rows{together}."
         if stable.top <= int(explanation.importance.groups.max())
         else ""
     )
     if sure:
-        what = f"{sure} of {total} columns matter" if total > 1 else "The column matters"
+        kind = "columns" if total == len(groups) else "columns (and sets of columns that move together)"
+        what = f"{sure} of {total} {kind} tell what the others do not" if total > 1 else "The column matters"
         return True, f"{what}, with at most 5 % false discoveries expected. {same}".strip()
     return False, (
-        f"No column matters with confidence: what shuffling each costs on {explanation.importance.increases.shape[1]} "
-        f"held-out rows could be chance. Do not rely on this ranking. {same}"
+        f"No column matters with confidence: what the networks lose on {explanation.importance.increases.shape[1]} "
+        f"held-out rows without it could be chance. Do not rely on this ranking. {same}"
     ).strip()
 
 
@@ -83,7 +131,7 @@ def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
     test, matched, name = explanation.test, explanation.matched, _NAMES[measure(explanation)]
     if test is None or matched is None:
         total = len(explanation.landscape.minima.energies)
-        if total == 1:
+        if total == 1 and explanation.supported is None:
             why = "Only one minimum was found (up to copies), so there is no group whose weights could differ"
         else:
             why = f"Of the input weights only {int(explanation.conserved.mask.sum())} is conserved, too few to shuffle"
@@ -100,14 +148,14 @@ def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
     )
     if validation.num_sets(mask, strata) < _FEWEST_SETS:
         return False, f"{what} There are too few other sets of so many weights to tell whether these are special."
-    if float(test.p_value) > _SIGNIFICANT:
+    if float(test.p_value) > SIGNIFICANT:
         return False, f"{what} The conserved weights could not be told apart from random ones."
     if validation.num_sets(mask, bins) < _FEWEST_SETS:
         return True, (
             f"{what} The model relies on the conserved weights more than on random ones; there are too few other sets "
             "as large to tell whether that is more than their magnitude."
         )
-    if float(matched.p_value) > _SIGNIFICANT:
+    if float(matched.p_value) > SIGNIFICANT:
         return True, (
             f"{what} The model relies on the conserved weights more than on random ones, but they could not be told "
             "apart from others as large: it may be their magnitude that counts, not that they are conserved."
@@ -132,11 +180,11 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "notes": list(dataset.notes),
         },
         "model": {
-            "hidden": list(config.hidden),
+            "hidden": list(explanation.problem.hidden),
             "activation": config.activation,
             "loss": config.loss,
-            "l2": config.l2,
-            "num_weights": explanation.symmetry.dim,
+            "penalty": config.penalty,
+            "num_weights": explanation.problem.symmetry.dim,
         },
         "landscape": {
             "num_minima": len(landscape.minima.energies),
@@ -152,11 +200,14 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         "performance": {
             f"{score}_train": explanation.train_score,
             f"{score}_test": explanation.test_score,
+            f"{score}_test_of_lowest": float(explanation.test_scores[0]),
             f"{score}_test_of_all_models": [float(explanation.test_scores.min()), float(explanation.test_scores.max())],
         },
+        "evidence": _evidence(explanation),
+        "baselines": {kind: each._asdict() for kind, each in explanation.baselines._asdict().items()},
         "ranking": {
             "num_models": len(explanation.models),
-            "num_certain": int(np.sum(explanation.q_values <= _SIGNIFICANT)),
+            "num_certain": int(np.sum(explanation.q_values <= SIGNIFICANT)),
             "top": explanation.stability.top,
             "same_top": explanation.stability.same_top,
             "num_resamplings": explanation.stability.num_resamplings,
@@ -190,6 +241,55 @@ def summary(explanation: Explanation) -> dict[str, Any]:
     }
 
 
+def _evidence(explanation: Explanation) -> dict[str, Any] | None:
+    """Say what the data support: None where the penalty was given."""
+    supported = explanation.supported
+    if supported is None:
+        return None
+    best = supported.best
+    alphas = best.found.alphas[0]
+    return {
+        "log_evidence": best.log_evidence,
+        "units": list(best.hidden),
+        "penalties": dict(zip(explanation.dataset.features, map(float, alphas), strict=False)),
+        "other_penalties": [float(alpha) for alpha in alphas[len(explanation.dataset.features) :]],
+        "status": Outcome(int(best.found.status[0])).name,
+        "noise": float(best.found.noises[0]) if explanation.dataset.task == "regression" else None,
+        "sizes": [
+            {
+                "units": list(size.hidden),
+                "log_evidence": size.log_evidence if np.isfinite(size.log_evidence) else None,
+                "weight": float(supported.weights[supported.networks[:, 0] == i].sum()),
+                "columns": int(size.awake.sum()),
+                "restarts": len(size.found.log_evidence),
+                "found_again": int(np.sum(size.found.log_evidence > size.log_evidence - 1)),
+            }
+            for i, size in enumerate(supported.sizes)
+        ],
+        "cut": list(supported.cut),
+    }
+
+
+def support_sentence(explanation: Explanation) -> str | None:
+    """Say in words what the data support; None where the penalty was given."""
+    found, landscape = _evidence(explanation), explanation.landscape
+    if found is None:
+        return None
+    best = explanation.supported.best if explanation.supported else None
+    assert best is not None
+    units = " and ".join(map(str, found["units"]))
+    minima = len(landscape.minima.energies)
+    text = (
+        f"The data support {units} hidden unit{'s' * (found['units'] != [1])} and {int(best.awake.sum())} of "
+        f"{len(best.awake)} columns (the network of best evidence; others use others)."
+    )
+    if minima == 1:
+        text += " At these penalties the search found a single minimum, up to copies."
+    else:
+        text += f" At these penalties the search found {minima} minima."
+    return text + _DOUBTS.get(Outcome(int(best.found.status[0])), "")
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what the result depends on."""
     found = {"python": platform.python_version()}
@@ -205,11 +305,11 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     """Draw the figures of the report; what was not tested has no histogram, a single minimum no graph."""
     from matplotlib.figure import Figure
 
-    dataset, landscape = explanation.dataset, explanation.landscape
-    incoming = explanation.symmetry.layers[0].incoming
+    inputs, landscape = list(explanation.problem.seen.inputs), explanation.landscape
+    incoming = explanation.problem.symmetry.layers[0].incoming
     ids, names = (list(each) for each in zip(*_groups(explanation), strict=True))
-    num_inputs = len(dataset.inputs)
-    longest = min(max(map(len, dataset.inputs)), 32)
+    num_inputs = len(inputs)
+    longest = min(max(map(len, inputs)), 32)
     sizes = {
         "features": (7.5, 0.9 + 0.32 * min(len(names), 12)),
         "permutation_test": (7.5, 3.2),
@@ -227,7 +327,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     drawn = {name: Figure(figsize=size, dpi=130, layout="constrained") for name, size in sizes.items()}
     axes = {name: figure.add_subplot() for name, figure in drawn.items()}
     measured = explanation.importance
-    sure = explanation.q_values <= _SIGNIFICANT
+    sure = explanation.q_values <= SIGNIFICANT
     plotting.feature_bars(names, measured.mean[ids], measured.std[ids], sure=sure[ids], ax=axes["features"])
     label = _NAMES[measure(explanation)]
     if explanation.test is not None:
@@ -237,7 +337,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     if path:
         masks = np.stack([node.mask for node in path])[:, incoming].mean(axis=1)
         rows = [f"{node.level:.4g} ({len(node.members)})" for node in path]
-        plotting.conserved_levels(masks, rows, list(dataset.inputs), ax=axes["conserved_levels"])
+        plotting.conserved_levels(masks, rows, inputs, ax=axes["conserved_levels"])
     if "disconnectivity" in axes:
         plotting.disconnectivity_graph(
             explanation.tree,
@@ -249,7 +349,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     plotting.conserved_map(
         explanation.conserved.mean[0][incoming],
         explanation.conserved.mask[0][incoming],
-        list(dataset.inputs),
+        inputs,
         ax=axes["conserved_map"],
     )
     return drawn
@@ -303,12 +403,22 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
         loader=jinja2.PackageLoader("jaxscape"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     score, config = measure(explanation), explanation.config
-    verdicts = {"ranking": verdict(explanation), "conserved": conserved_verdict(explanation)}
+    keeps_up, compared = baselines_verdict(explanation)
+    special, tested = conserved_verdict(explanation)
+    poor = explanation.test_score < _POOR[score]
+    if keeps_up and poor:
+        compared += " They predict badly, so what drives them says little about the data."
+    verdicts = {
+        "baselines": (keeps_up and not poor, compared),
+        "ranking": verdict(explanation),
+        "conserved": (keeps_up and special, tested),
+    }
+    counting = explanation.members.weights >= _COUNTS
     groups = explanation.importance.groups
     joined = np.bincount(groups)[groups] > 1
     return environment.get_template("report.html").render(
         **content,
-        top=[name for i, name in _groups(explanation) if explanation.q_values[i] <= _SIGNIFICANT][:5],
+        top=[name for i, name in _groups(explanation) if explanation.q_values[i] <= SIGNIFICANT][:5],
         figures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()},
         verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
         joined=[name for name, is_joined in zip(explanation.dataset.features, joined, strict=True) if is_joined],
@@ -319,7 +429,10 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
             "absolute": "lowest standard deviation",
             "magnitude": "largest mean",
         }[config.criterion],
-        worst=float(explanation.test_scores.min()),
+        num_networks=int(np.sum(counting)),
+        worst=float(explanation.test_scores[counting].min()),
+        many_sizes=explanation.supported is not None and config.loss == "likelihood",
+        lowest=float(explanation.test_scores[0]),
         nodes=explanation.levels[:_MAX_NODES],
         num_nodes=len(explanation.levels),
         shuffles=len(explanation.test.conserved) if explanation.test else 0,
@@ -327,12 +440,15 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
         measure=_NAMES[score],
         train_score=explanation.train_score,
         test_score=explanation.test_score,
-        poor=_POOR[score],
-        odd=explanation.symmetry.odd,
+        keeps_up=keeps_up,
+        others=_baselines(explanation),
+        odd=explanation.problem.symmetry.odd,
         notes=explanation.dataset.notes,
         train_rows=len(explanation.dataset.y_train),
         test_rows=len(explanation.dataset.y_test),
-        settings=config.__dict__ | {"hidden": " ".join(map(str, config.hidden))},
+        support=support_sentence(explanation),
+        unused=int(np.sum(~explanation.awake)),
+        settings=config.__dict__ | {"hidden": " ".join(map(str, explanation.problem.hidden))},
         device=jax.devices()[0].device_kind,
     )
 
@@ -340,7 +456,7 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
 def _groups(explanation: Explanation) -> list[tuple[int, str]]:
     """List the columns by importance, those that are shuffled together once: the id of the first, and a name."""
     found: dict[int, list[int]] = {}
-    for i in np.argsort(-explanation.importance.mean, kind="stable"):
+    for i in np.argsort(-explanation.ranking, kind="stable"):
         found.setdefault(int(explanation.importance.groups[i]), []).append(int(i))
     names = explanation.dataset.features
     return [

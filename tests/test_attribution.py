@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,16 @@ def row_loss(weights, x, y):
 def measure(models, x=X, y=Y, **options):
     arrays = (jnp.asarray(np.atleast_2d(models)), jnp.asarray(x), jnp.asarray(y))
     return attribution.importance(jax.random.key(0), row_loss, *arrays, options.pop("column", EACH), **options)
+
+
+def made(increases, groups, strata=None, shares=None, **options):
+    """An importance whose models have the same increases at every draw."""
+    num_models, num_rows, _ = increases.shape
+    strata = np.zeros(num_rows, int) if strata is None else strata
+    shares = np.ones(1) if shares is None else shares
+    weights = options.pop("weights", np.full(num_models, 1 / num_models))
+    draws = np.tensordot(weights, increases, 1)[None]
+    return Importance(increases, groups, strata, shares, weights, draws, **options)
 
 
 class Linear(RegressorMixin, BaseEstimator):
@@ -71,22 +83,45 @@ def test_inputs_of_a_column_move_together_and_so_do_near_copies():
     assert np.all(alone[:2] < 0.7 * whole[0])
 
 
-def test_a_column_that_others_tell_has_little_importance_of_its_own():
-    x = X.copy()
-    x[:, 2] = 0.8 * x[:, 1] + 0.6 * x[:, 2]  # a distractor that the model leans on
-    y = x @ [1.0, -2.0, 0.0, 0.5]
-    models = np.array([1.0, -1.5, -0.5, 0.5])
-    plain = measure(models, x, y).mean
-    expected = attribution.expected_inputs(x, x, EACH)
-    np.testing.assert_allclose(
-        expected[2, :, 2], np.column_stack([x[:, [0, 1, 3]], np.ones(400)]) @ np.linalg.lstsq(
-            np.column_stack([x[:, [0, 1, 3]], np.ones(400)]), x[:, 2])[0],
-    )  # fmt: skip
-    conditional = measure(models, x, y, expected=expected).mean
-    assert plain[2] > 0.3
-    assert conditional[2] < 0.5 * plain[2]
-    copies = np.column_stack([x[:, :3], -x[:, 2]])
-    np.testing.assert_allclose(attribution.expected_inputs(copies, copies, EACH)[3, :, 3], -x[:, 2], atol=1e-9)
+def test_models_count_by_their_weights():
+    models = np.stack([[1.0, -2.0, 0.0, 0.0], [1.0, -1.0, 0.0, 0.5]])
+    each = np.stack([measure(model).mean for model in models])
+    found = measure(models, weights=np.array([3.0, 1.0]))
+    np.testing.assert_allclose(found.weights, [0.75, 0.25])
+    mean = 0.75 * each[0] + 0.25 * each[1]
+    np.testing.assert_allclose(found.mean, mean)
+    np.testing.assert_allclose(found.std, np.sqrt(0.75 * (each[0] - mean) ** 2 + 0.25 * (each[1] - mean) ** 2))
+    one = measure(models[0])
+    alone = measure(models, weights=np.array([1.0, 0.0]))
+    np.testing.assert_array_equal(attribution.p_values(alone), attribution.p_values(one))
+    spread = attribution.stability(np.random.default_rng(0), alone, num_resamplings=400)
+    expected = attribution.stability(np.random.default_rng(1), one, num_resamplings=400)
+    np.testing.assert_allclose(spread.high - spread.low, expected.high - expected.low, rtol=0.2, atol=1e-9)
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [2.0, -1.0], [np.nan, 1.0]])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(ValueError, match="weights of models"):
+        measure(np.ones((2, 4)), weights=np.array(weights))
+
+
+def test_the_importance_of_a_mixture_is_that_of_its_prediction():
+    # The mean prediction of linear models is that of their mean.
+    def mixture_loss(models, weights, x, y):
+        return row_loss(weights @ models, x, y)
+
+    models, weights = np.stack([[1.0, -2.0, 2.0, 0.0], [1.0, -1.0, -2.0, 0.5]]), np.array([0.5, 0.5])
+    found = measure(models, weights=weights, mixture_loss=mixture_loss)
+    whole = measure(weights @ models)
+    np.testing.assert_allclose(found.mean, whole.mean, atol=1e-12)
+    np.testing.assert_allclose(attribution.p_values(found), attribution.p_values(whole))
+    # Of the third column they say the opposite: only the mean of their losses moves with it.
+    assert np.abs(found.draws[:, :, 2]).max() < 1e-12
+    assert measure(models).draws[:, :, 2].std() > 1
+    np.testing.assert_allclose(found.std, measure(models).std)
+    # What differs between members widens the interval, about the mixture's value.
+    interval = attribution.stability(np.random.default_rng(0), found)
+    assert interval.low[0] < found.mean[0] < interval.high[0]
 
 
 def test_noise_columns_are_called_important_no_more_often_than_said():
@@ -127,22 +162,56 @@ def test_strata_count_by_their_shares():
     found = measure([1.0, -2.0, 0.0, 0.0], strata=y, shares=np.array([0.5, 0.5]))
     by_hand = [found.increases[0, y == k].mean(axis=0) for k in (0, 1)]
     np.testing.assert_allclose(found.mean, np.mean(by_hand, axis=0))
-    one = found._replace(strata=np.zeros(400, int), shares=np.ones(1))
-    rows = one.increases[0, :, 0]
-    expected = scipy.stats.ttest_1samp(rows, 0, alternative="greater").pvalue
-    alone = one._replace(increases=rows[None, :, None], groups=np.zeros(1, int))
-    np.testing.assert_allclose(attribution.significance(alone), expected)
-    nothing = found._replace(strata=np.array([0, 1]), increases=found.increases[:, :2])
-    np.testing.assert_array_equal(attribution.significance(nothing), 1)
 
 
 def test_a_stratum_without_rows_counts_only_if_it_has_no_share():
     strata, increases = np.repeat([0, 2], 20), np.random.default_rng(0).normal(size=(1, 40, 1)) + 1
-    found = Importance(increases, np.zeros(1, int), strata, np.array([0.5, 0.0, 0.5]))
-    both = Importance(increases, np.zeros(1, int), strata // 2, np.array([0.5, 0.5]))
+    found = made(increases, np.zeros(1, int), strata, np.array([0.5, 0.0, 0.5]))
+    both = made(increases, np.zeros(1, int), strata // 2, np.array([0.5, 0.5]))
     np.testing.assert_allclose(attribution.p_values(found), attribution.p_values(both))
     with pytest.raises(ValueError, match=r"strata \[1\]"):
         attribution.p_values(found._replace(shares=np.array([0.4, 0.2, 0.4])))
+
+
+def test_p_values_are_those_of_all_exchanges():
+    # Any of the four values of a row may be the observed one: all 4^7 cases, rows weighted by their strata.
+    rng = np.random.default_rng(0)
+    draws, strata, shares = rng.normal(size=(3, 7, 4)) + 0.3, np.repeat([0, 1], [3, 4]), np.array([0.7, 0.3])
+    found = Importance(draws.mean(axis=0)[None], np.arange(4), strata, shares, np.ones(1), draws)
+    rows = (shares / [3, 4])[strata]
+    losses = np.concatenate([np.zeros((1, 7, 4)), draws])
+    cases = np.array(list(itertools.product(range(4), repeat=7)))
+    exact = []
+    for group in range(4):
+        taken = losses[cases, np.arange(7), group]
+        statistic = ((losses[:, :, group].sum(axis=0) - taken) / 3 - taken) @ rows
+        exact.append(np.mean(statistic >= statistic[0] - 1e-12))
+    assert min(exact) < 0.2
+    assert max(exact) > 0.3
+    np.testing.assert_allclose(attribution.p_values(found), exact, rtol=0.1)
+
+
+def test_the_tail_of_a_skewed_sum_is_right_where_a_normal_one_is_not():
+    rng = np.random.default_rng(0)
+    outcomes = np.exp(1.5 * rng.normal(size=(11, 50)))
+    outcomes = outcomes.mean(axis=0) - outcomes
+    drawn = sum(outcomes[rng.integers(11, size=400_000), row] for row in range(50))
+    at_zero = attribution.upper_tail(outcomes, 0.0)
+    assert at_zero == pytest.approx(np.mean(drawn >= 0), abs=0.03)
+    assert at_zero > 0.55
+    for chance in (0.9, 0.5, 0.05, 0.001):
+        found = attribution.upper_tail(outcomes, float(np.quantile(drawn, 1 - chance)))
+        assert found == pytest.approx(chance, rel=0.1)
+    normal = scipy.stats.norm.sf(np.quantile(drawn, 0.999) / np.sqrt(np.mean(outcomes**2, axis=0).sum()))
+    assert not 0.0005 < normal < 0.002
+
+
+def test_p_values_at_the_ends():
+    best, worst, none = np.ones((2, 5)), -np.ones((2, 5)), np.zeros((2, 5))
+    draws = np.stack([best, worst, none], axis=2)
+    found = Importance(draws[:1], np.arange(3), np.zeros(5, int), np.ones(1), np.ones(1), draws)
+    # Every row is best at its own value, one of three.
+    np.testing.assert_allclose(attribution.p_values(found), [3.0**-5, 1, 1], rtol=1e-6)
 
 
 def test_a_class_with_a_single_row_neither_hides_what_matters_nor_makes_noise_matter():
@@ -152,10 +221,24 @@ def test_a_class_with_a_single_row_neither_hides_what_matters_nor_makes_noise_ma
     # With equal shares the one row is half of the mean, and says as little as one row can.
     called = 0
     for seed in range(200):
-        noise = np.random.default_rng(seed).normal(size=(1, 400, 1))
-        alone = Importance(noise, np.zeros(1, int), strata, np.array([0.5, 0.5]))
+        noise = np.random.default_rng(seed).normal(size=(11, 400, 1))
+        alone = Importance(noise[:1], np.zeros(1, int), strata, np.array([0.5, 0.5]), np.ones(1), noise[1:] - noise[:1])
         called += bool(attribution.p_values(alone)[0] <= 0.05)
     assert scipy.stats.binomtest(called, 200, 0.05).pvalue > 1e-3
+
+
+def test_repeated_splits_are_the_corrected_t_test():
+    # By hand: mean 2, variance 1, (1/3 + 30/70) = 0.7619, t = 2.2913; two degrees of freedom have a closed form.
+    increases = np.array([[1.0, -1.0, 0.0], [2.0, -2.0, 0.0], [3.0, -3.0, 0.0]])
+    value = (1 - 2.291288 / np.sqrt(2 + 2.291288**2)) / 2
+    np.testing.assert_allclose(attribution.repeated_splits(increases, 70, 30), [value, 1 - value, 1], rtol=1e-5)
+    with pytest.raises(ValueError, match="at least two"):
+        attribution.repeated_splits(increases[:1], 70, 30)
+
+
+def test_a_constant_column_is_no_copy_of_another():
+    x = np.column_stack([X[:, 0], np.zeros(400), np.zeros(400), X[:, 0]])
+    assert attribution.near_copies(x, EACH).tolist() == [0, 1, 2, 0]
 
 
 def test_rare_categories_do_not_make_columns_copies():
@@ -173,9 +256,8 @@ def test_real_columns_are_significant_and_unused_ones_are_not():
 
 def test_stability_tells_a_clear_ranking_from_a_toss_up():
     rng = np.random.default_rng(0)
-    plain = (np.arange(6), np.zeros(50, int), np.ones(1))
-    clear = Importance(np.array([4.0, 3, 2, 1, 0, 0]) + 0.01 * rng.normal(size=(20, 50, 6)), *plain)
-    tossed = Importance(rng.normal(size=(20, 50, 6)), *plain)
+    clear = made(np.array([4.0, 3, 2, 1, 0, 0]) + 0.01 * rng.normal(size=(20, 50, 6)), np.arange(6))
+    tossed = made(rng.normal(size=(20, 50, 6)), np.arange(6))
     stable = attribution.stability(rng, clear, top=4)
     assert (stable.same_top, stable.num_resamplings, stable.top) == (50, 50, 4)
     assert np.all((stable.low <= clear.mean) & (clear.mean <= stable.high))
@@ -187,7 +269,7 @@ def test_stability_tells_a_clear_ranking_from_a_toss_up():
 def test_intervals_of_stability_are_those_of_the_bootstrap(share):
     rng = np.random.default_rng(0)
     increases = rng.normal(size=(1, 200, 1)) + share
-    measured = Importance(increases, np.zeros(1, int), np.zeros(200, int), np.ones(1))
+    measured = made(increases, np.zeros(1, int))
     found = attribution.stability(rng, measured, num_resamplings=2000)
     error = increases.std() / np.sqrt(200)
     np.testing.assert_allclose(found.low, increases.mean() - 1.96 * error, atol=0.2 * error)

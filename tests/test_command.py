@@ -18,7 +18,7 @@ from jaxscape import compilation, explain, files, report
 from jaxscape.datasets import DataError
 
 NAMES = ["=HYPERLINK(1)", "+b", "-c", "@d", "'e", "f;=1+1", "-"]
-SMALL = ["--hidden", "2", "--minima", "2", "--rounds", "1", "--l2", "0.01", "--target", "bought"]
+SMALL = ["--hidden", "2", "--minima", "2", "--rounds", "1", "--penalty", "0.01", "--target", "bought"]
 COUNT = """
 import collections, json, sys
 import jax.monitoring
@@ -140,7 +140,14 @@ def test_a_resumed_exploration_keeps_its_page_until_there_is_a_new_one(old_repor
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--l2", "0"], ["--task", "regression"], ["--target=-c", "--loss", "auc"], ["--target", "z"], ["--resume"]],
+    [
+        ["--penalty", "0"],
+        ["--l2", "0.01"],
+        ["--task", "regression"],
+        ["--target=-c", "--loss", "auc"],
+        ["--target", "z"],
+        ["--resume"],
+    ],
 )
 def test_bad_input_leaves_an_old_report_as_it_was(arguments, old_report, table, capsys):
     before = content(old_report)

@@ -180,3 +180,28 @@ def test_scores_of_inputs_add_up_the_magnitudes_of_their_conserved_weights():
     np.testing.assert_allclose(attribution.feature_scores(found, GROUP)[0], expected)
     single = attribution.input_scores(weights[:1], found.mask[0], GROUP)
     np.testing.assert_allclose(single[0], (np.abs(weights[0]) * found.mask[0])[incoming].sum(axis=0))
+
+
+def test_the_spread_over_a_superbasin_is_between_its_minima_and_within_them():
+    # Two wells of a mixture: its variance by sampling.
+    rng = np.random.default_rng(0)
+    minima, variances = np.array([[1.0, 0.0], [3.0, 0.5]]), np.array([[0.5, 0.01], [1.5, 0.04]])
+    drawn = np.concatenate(
+        [m + np.sqrt(v) * rng.normal(size=(200_000, 2)) for m, v in zip(minima, variances, strict=True)]
+    )
+    found = conserved.conserved_weights(minima, np.zeros(2, int), within=variances)
+    np.testing.assert_allclose(found.std[0], drawn.std(axis=0), rtol=0.01)
+    alone = conserved.conserved_weights(minima[:1], np.zeros(1, int), within=variances[:1], threshold=0.5)
+    np.testing.assert_allclose(alone.std[0], np.sqrt(variances[0]))
+    assert alone.mask.tolist() == [[True, False]]
+
+
+def test_what_the_data_determine_is_conserved():
+    minimum, within, allowed = np.ones((1, 3)), np.array([[0.9, 0.2, 0.01]]), np.array([1.0, 0.21, 0.1])
+    one = np.zeros(1, int)
+    found = conserved.conserved_weights(
+        minimum, one, criterion="determined", by="value", threshold=0.5, within=within, allowed=allowed
+    )
+    assert found.mask.tolist() == [[False, False, True]]
+    with pytest.raises(ValueError, match="needs the variance within"):
+        conserved.conserved_weights(minimum, one, criterion="determined")

@@ -1,4 +1,4 @@
-"""The main job from the command line, on a small table."""
+"""The main job from the command line, on a small table: networks of a given size at a given penalty."""
 
 import json
 import os
@@ -10,12 +10,15 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 from sklearn.metrics import roc_auc_score
 
 from jaxscape import __main__ as command
 from jaxscape import database, datasets
+from jaxscape.analysis.attribution import Importance
+from jaxscape.explain import ranking
 
-SMALL = ["--hidden", "2", "--minima", "3", "--rounds", "2", "--l2", "0.001"]
+SMALL = ["--hidden", "2", "--minima", "3", "--rounds", "2", "--penalty", "0.001"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def csv(tmp_path_factory):
     names = ["<script>alert(1)</script>", "plain", "$\\frac"]
     data = pd.DataFrame(x, columns=names)
     data["kind"] = rng.choice(["u", "v", "w"], 80)
-    data["bought"] = np.where(x[:, 0] + 0.3 * rng.normal(size=80) > 0, "yes", "no")
+    data["bought"] = np.where(x[:, 0] + 0.5 * rng.normal(size=80) > 0, "yes", "no")
     path = tmp_path_factory.mktemp("data") / "shop.csv"
     data.to_csv(path, index=False)
     return path
@@ -41,15 +44,16 @@ def report(csv, tmp_path_factory):
 def test_the_summary_has_everything_and_the_informative_column_first(report):
     summary = json.loads((report / "summary.json").read_text())
     assert {*summary} >= {
-        "schema_version", "data", "model", "landscape", "performance", "ranking", "conserved", "validation", "features",
-        "seconds", "seed", "versions",
+        "schema_version", "data", "model", "landscape", "performance", "evidence", "baselines", "ranking", "conserved",
+        "validation", "features", "seconds", "seed", "versions",
     }  # fmt: skip
     notes = summary["data"].pop("notes")
     assert any("bought = yes" in note for note in notes)
     assert summary["data"].pop("classes") == ["no", "yes"]
     assert summary["data"] == {"name": "shop.csv", "rows": 80, "features": 4, "target": "bought", "task": "binary"}
     assert summary["model"].pop("loss") == "likelihood"
-    assert summary["model"] == {"hidden": [2], "activation": "tanh", "l2": 0.001, "num_weights": 17}
+    assert summary["model"] == {"hidden": [2], "activation": "tanh", "penalty": 0.001, "num_weights": 17}
+    assert summary["evidence"] is None
     assert summary["landscape"]["num_minima"] >= 1
     assert summary["performance"]["auc_test"] > 0.8
     assert 0 < summary["validation"]["p_value"] <= 1
@@ -77,19 +81,25 @@ def test_the_page_stands_alone_and_escapes_what_comes_from_the_data(report):
 
 
 def test_scores_are_those_of_the_rows_they_are_named_after(report, csv):
-    # By the network as a reader would write it, and scikit-learn's AUC.
+    # By the networks as a reader would write them, and scikit-learn's AUC.
     dataset = datasets.prepare(datasets.load(str(csv), target="bought"))
     minima = database.load(report / "landscape.npz").minima
-    x = minima.positions[minima.energies.argmin()]
     inputs = dataset.x_train.shape[1]
-    incoming, bias, outgoing = x[: 2 * inputs].reshape(inputs, 2), x[2 * inputs : 2 * inputs + 2], x[-3:-1]
-    performance = json.loads((report / "summary.json").read_text())["performance"]
+
+    def probabilities(x, rows):
+        incoming, bias, outgoing = x[: 2 * inputs].reshape(inputs, 2), x[2 * inputs : 2 * inputs + 2], x[-3:-1]
+        return scipy.special.expit(np.tanh(rows @ incoming + bias) @ outgoing + x[-1])
+
+    summary = json.loads((report / "summary.json").read_text())
+    performance = summary["performance"]
     for part, rows, labels in (("train", dataset.x_train, dataset.y_train), ("test", dataset.x_test, dataset.y_test)):
-        auc = roc_auc_score(labels, np.tanh(rows @ incoming + bias) @ outgoing)
-        assert performance[f"auc_{part}"] == pytest.approx(auc)
-    assert performance["auc_train"] != performance["auc_test"]
-    validation = json.loads((report / "summary.json").read_text())["validation"]
-    assert validation["auc_baseline"] == pytest.approx(performance["auc_test"])
+        together = np.mean([probabilities(x, rows) for x in minima.positions], axis=0)
+        assert performance[f"auc_{part}"] == pytest.approx(roc_auc_score(labels, together))
+    lowest = minima.positions[minima.energies.argmin()]
+    auc = roc_auc_score(dataset.y_test, probabilities(lowest, dataset.x_test))
+    assert performance["auc_test_of_lowest"] == pytest.approx(auc)
+    assert summary["validation"]["auc_baseline"] == pytest.approx(auc)
+    assert len({performance["auc_train"], performance["auc_test"], auc}) == 3
 
 
 @pytest.mark.parametrize(
@@ -101,7 +111,7 @@ def test_regressions_and_other_losses_work_end_to_end(target, options, score, cs
     data["amount"] = 2 * data["plain"] - data["$\\frac"] + 0.1 * np.random.default_rng(1).normal(size=len(data))
     data.drop(columns="amount" if target == "bought" else "bought").to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "report"
-    small = ["--hidden", "1", "--minima", "2", "--rounds", "1"]
+    small = ["--hidden", "1", "--minima", "2", "--rounds", "1", "--penalty", "0.001"]
     assert (
         command.main(["explain", str(tmp_path / "t.csv"), "--target", target, "--out", str(out), *small, *options]) == 0
     )
@@ -132,6 +142,8 @@ def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
     assert "other data" in capsys.readouterr().err
     assert command.main([*again, "--hidden", "3"]) == 2
     assert "another hidden" in capsys.readouterr().err
+    assert command.main([*again, "--penalty", "0.002"]) == 2
+    assert "another penalty" in capsys.readouterr().err
     (report / "landscape.npz").write_bytes(before[:100])
     assert command.main(again) == 2
     assert "damaged" in capsys.readouterr().err
@@ -147,7 +159,10 @@ def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
         (["{csv}", "--target", "kind", "--loss", "auc"], "needs a target with two classes"),
         (["{csv}", "--target", "plain", "--loss", "balanced"], "the target is a quantity"),
         (["{csv}", "--task", "regression"], "text where numbers"),
-        (["{csv}", "--l2", "0"], "l2 must be positive"),
+        (["{csv}", "--penalty", "0"], "penalty must be positive, got 0.0"),
+        (["{csv}", "--penalty", "-1"], "penalty must be positive, got -1.0"),
+        (["{csv}", "--penalty", "nan"], "penalty must be positive, got nan"),
+        (["{csv}", "--l2", "1e-3"], "write --penalty 1e-3"),
         (["{csv}", "--hidden", "2", "0"], "hidden must be at least 1"),
         (["{csv}", "--rounds", "0"], "rounds must be at least 1"),
         (["{csv}", "--seed", "-1"], "seed must be between"),
@@ -164,6 +179,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, csv, tmp_p
     assert error.startswith("jaxscape: ")
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_penalty_that_is_no_number_is_answered_with_what_may_be_written(csv, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.main(["explain", str(csv), "--penalty", "x"])
+    assert end.value.code == 2
+    assert "argument --penalty: 'x' is neither a number nor the word evidence" in capsys.readouterr().err
 
 
 def test_killed_and_resumed_it_reports_the_same_landscape(csv, report, tmp_path):
@@ -189,7 +211,7 @@ def test_killed_and_resumed_it_reports_the_same_landscape(csv, report, tmp_path)
 
 def test_several_classes_and_layers_work_end_to_end(tmp_path):
     out = tmp_path / "report"
-    arguments = ["explain", "iris", "--hidden", "2", "2", "--rounds", "1", "--l2", "0.01", "--out", str(out)]
+    arguments = ["explain", "iris", "--hidden", "2", "2", "--rounds", "1", "--penalty", "0.01", "--out", str(out)]
     assert command.main(arguments) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert summary["data"]["task"] == "multiclass"
@@ -198,3 +220,11 @@ def test_several_classes_and_layers_work_end_to_end(tmp_path):
     assert summary["performance"]["auc_test"] > 0.95
     assert summary["features"][0]["name"].startswith("petal")
     assert "3 classes" in (out / "index.html").read_text()
+
+
+def test_what_is_not_used_ranks_below_by_the_evidence_it_would_add():
+    increases = np.array([0.5, 0.0, -0.1, 0.0])
+    draws = np.broadcast_to(increases, (1, 6, 4)).copy()
+    measured = Importance(draws, np.arange(4), np.zeros(6, int), np.ones(1), np.ones(1), draws)
+    order = ranking(measured, np.array([True, False, True, False]), np.array([0.0, -3.0, 0.0, 2.0]))
+    assert np.argsort(-order).tolist() == [0, 2, 3, 1]

@@ -1,5 +1,6 @@
 """What the report says comes from the right rows and the right test: the verdicts, the scores, the importance."""
 
+import json
 from types import SimpleNamespace
 
 import jax
@@ -7,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import explain, report
+from jaxscape import explain, predict, problem, report
 from jaxscape.analysis import attribution
-from jaxscape.analysis.attribution import Importance
 from jaxscape.analysis.validation import PermutationTest
+from jaxscape.baselines import Baseline, Baselines
 from jaxscape.datasets import Dataset
-from jaxscape.explain import ExplainConfig, Explanation
+from jaxscape.explain import Explanation
+from jaxscape.predict import Members
+from jaxscape.problem import ExplainConfig
 
 
 def dataset(task="regression"):
@@ -24,8 +27,16 @@ def dataset(task="regression"):
     return Dataset("t", "y", task, classes, *parts, ("a", "b"), ("a", "b"), np.arange(2), ())
 
 
+AHEAD, LEVEL, BEHIND = (Baseline(0.9, 0.8, 0.0, low, high) for low, high in ((0.01, 0.1), (-0.1, 0.0), (-0.1, -0.01)))
+
+
 def explanation(**known):
-    fields = dict.fromkeys(Explanation._fields) | {"dataset": dataset("binary"), "config": ExplainConfig()}
+    fields = dict.fromkeys(Explanation._fields) | {
+        "dataset": dataset("binary"),
+        "config": ExplainConfig(),
+        "test_score": 0.75,
+        "baselines": Baselines(LEVEL, LEVEL, LEVEL),
+    }
     return Explanation(**(fields | known))
 
 
@@ -66,33 +77,112 @@ def test_each_verdict_on_conserved_weights_is_that_of_its_tests(found, supported
     assert says in " ".join(verdict[1].split())
 
 
+def ranking(q_values):
+    """An explanation of which only the ranking of two columns is known."""
+    return explanation(
+        q_values=q_values,
+        importance=SimpleNamespace(increases=np.zeros((1, 40, 2)), groups=np.arange(2)),
+        stability=attribution.Stability(40, 50, 1, np.zeros(2), np.ones(2)),
+    )
+
+
 @pytest.mark.parametrize(
     ("q_values", "supported", "says"),
-    [([0.05, 0.2], True, "1 of 2 columns matter"), ([0.06, 0.2], False, "No column matters with confidence")],
+    [
+        ([0.05, 0.2], True, "1 of 2 columns tell what the others do not"),
+        ([0.06, 0.2], False, "No column matters with confidence"),
+    ],
 )
 def test_the_verdict_on_the_ranking_is_that_of_its_q_values(q_values, supported, says):
-    measured = Importance(np.zeros((1, 40, 2)), np.arange(2), np.zeros(40, int), np.ones(1))
-    stable = attribution.Stability(40, 50, 1, np.zeros(2), np.ones(2))
-    found = explanation(q_values=np.array(q_values), importance=measured, stability=stable)
-    verdict = report.verdict(found)
+    verdict = report.verdict(ranking(np.array(q_values)))
     assert verdict[0] is supported
     assert says in verdict[1]
     assert "40 of 50 resamplings" in verdict[1]
 
 
+@pytest.mark.parametrize(
+    ("others", "keeps_up", "says"),
+    [
+        (
+            Baselines(linear=BEHIND, forest=AHEAD, boosting=LEVEL),
+            False,
+            "predict clearly worse than logistic regression (0.800), not clearly better or worse than boosted trees "
+            "(0.800), clearly better than a random forest (0.800). What drives them may not be what drives the data.",
+        ),
+        (
+            Baselines(AHEAD, AHEAD, AHEAD),
+            True,
+            "On 40 held-out rows the networks (AUC 0.750) predict clearly better than logistic regression (0.800), "
+            "boosted trees (0.800) and a random forest (0.800).",
+        ),
+    ],
+)
+def test_the_verdict_on_the_networks_is_that_of_the_intervals(others, keeps_up, says):
+    verdict = report.baselines_verdict(explanation(baselines=others))
+    assert verdict[0] is keeps_up
+    assert verdict[1].endswith(says)
+    regression = report.baselines_verdict(explanation(baselines=others, dataset=dataset()))
+    assert "networks (R² 0.750)" in regression[1]
+    assert "than ridge regression" in regression[1]
+
+
+@pytest.mark.parametrize("kind", Baselines._fields)
+def test_no_ranking_is_sure_whose_networks_are_clearly_behind_one_model(kind):
+    level = ranking(np.zeros(2))
+    assert report.verdict(level)[0] is True
+    sure, text = report.verdict(level._replace(baselines=level.baselines._replace(**{kind: BEHIND})))
+    assert sure is False
+    assert text.startswith("The networks predict clearly worse than ")
+    assert text.endswith(report.verdict(level)[1])
+
+
+@pytest.fixture(scope="module")
+def real():
+    """An explanation in full, of networks with one unit that learn a straight line."""
+    return explain.explain(dataset("binary"), ExplainConfig(hidden=(1,), penalty=1e-2, minima=1, rounds=1, num_draws=5))
+
+
+def test_the_networks_in_an_explanation_are_compared_on_its_held_out_rows(real):
+    for other in real.baselines:
+        assert other.difference == pytest.approx(real.test_score - other.test)
+
+
+def test_a_page_on_networks_that_are_behind_says_so_first_and_nothing_on_it_is_green(real, tmp_path):
+    pages = {}
+    for name, other in (("level", LEVEL), ("behind", BEHIND)):
+        found = real._replace(baselines=real.baselines._replace(boosting=other), q_values=np.array([0.0, 1.0]))
+        report.write(found, tmp_path / name)
+        pages[name] = (tmp_path / name / "index.html").read_text()
+        assert json.loads((tmp_path / name / "summary.json").read_text())["baselines"]["boosting"] == other._asdict()
+        assert "+0.0000 (\N{MINUS SIGN}0.1000 to " in pages[name]
+    report.write(real._replace(test_score=0.6), tmp_path / "poor")
+    assert "They predict badly" in (tmp_path / "poor" / "index.html").read_text()
+    assert "They predict badly" not in pages["level"]
+    assert pages["level"].count('class="verdict supported"') >= 2
+    assert 'class="verdict supported"' not in pages["behind"]
+    assert 0 < pages["behind"].index("clearly worse than boosted trees") < pages["behind"].index("The answer")
+    assert "clearly worse" not in pages["level"]
+
+
+def straight(task):
+    """A network of one unit so weak that it is a straight line, on a dataset: the first column, times 1,000."""
+    data, config = dataset(task), ExplainConfig(hidden=(1,), penalty=1e-3)
+    made = problem.problem(data, config)
+    return data, Members(np.array([[1e-3, 0.0, 0.0, 1e3, 0.0]]), np.ones(1), made.objective.unravel, config.activation)
+
+
 @pytest.mark.parametrize("task", ["regression", "binary"])
-def test_importance_looks_at_held_out_rows_alone(task):
-    data, config = dataset(task), ExplainConfig(hidden=(2,))
-    objective, *_ = explain.problem(data, config)
-    model = np.random.default_rng(1).normal(size=(1, objective.dim))
-    here = SimpleNamespace(minima=SimpleNamespace(positions=model))
+@pytest.mark.parametrize("conditional", [True, False])
+def test_importance_looks_at_held_out_rows_alone(task, conditional):
+    data, members = straight(task)
 
     def measured(data):
-        # Not the type-checked function: the landscape is a stand-in.
-        measure = getattr(explain.column_importance, "__wrapped__", explain.column_importance)
-        return measure(jax.random.key(0), objective, data, config, here, np.arange(1)).mean
+        return predict.column_importance(jax.random.key(0), members, data, conditional=conditional).mean
 
-    blind = data._replace(x_train=np.full_like(data.x_train, np.nan), y_train=np.full_like(data.y_train, np.nan))
+    # What a column is, given the others, is learnt from the training rows, but from no target.
+    blind = data._replace(y_train=np.full_like(data.y_train, np.nan))
+    if not conditional:
+        blind = blind._replace(x_train=np.full_like(data.x_train, np.nan))
     np.testing.assert_array_equal(measured(blind), measured(data))
     other = data._replace(x_test=data.x_test[::-1].copy())
     assert not np.allclose(measured(other), measured(data))
@@ -100,12 +190,13 @@ def test_importance_looks_at_held_out_rows_alone(task):
 
 @pytest.mark.parametrize("task", ["regression", "binary"])
 def test_a_score_is_that_of_the_rows_it_is_made_for(task):
-    data, config = dataset(task), ExplainConfig(hidden=(1,))
-    objective, *_ = explain.problem(data, config)
-    # One unit so weak that it is a straight line: the target itself.
-    line = jnp.array([1e-3, 0.0, 0.0, 1e3, 0.0])
+    data, members = straight(task)
     reversed_targets = -data.y_test if task == "regression" else 1 - data.y_test
-    score = explain.scorer(objective, data, config, data.x_test, data.y_test)
-    wrong = explain.scorer(objective, data, config, data.x_test, reversed_targets)
-    np.testing.assert_allclose(score(line), 1, atol=1e-3)
-    assert wrong(line) < 0.1
+    for targets, holds in ((data.y_test, True), (reversed_targets, False)):
+        score = predict.scorer(data, members.activation, members.unravel, data.x_test, targets)
+        one = float(score(jnp.asarray(members.positions[0])))
+        assert (one > 0.999) == holds
+        assert holds or one < 0.1
+        assert predict.score(task, targets, predict.together(members, task, data.x_test)) == pytest.approx(
+            one, rel=1e-6
+        )

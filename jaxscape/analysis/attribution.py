@@ -14,45 +14,52 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, norm
 from scipy.stats import t as student_t
 
+from jaxscape.analysis import conditional
+from jaxscape.analysis.conditional import Replacements
 from jaxscape.analysis.conserved import ConservedWeights
 from jaxscape.symmetry import Symmetry
 
 RowLoss = Callable[[Float[Array, " P"], Float[Array, "N inputs"], Float[Array, " N"]], Float[Array, " N"]]
+MixtureLoss = Callable[
+    [Float[Array, "m P"], Float[Array, " m"], Float[Array, "N inputs"], Float[Array, " N"]], Float[Array, " N"]
+]
+_MAX_STEPS = 100
+_AT_AN_END = 1e-9  # standard deviations
 
 
 class Importance(NamedTuple):
     """How much worse the predictions of a group of models get once a column tells them nothing.
 
-    `increases (m, N, G)`: of the loss of each row under each model, for each of G groups of columns that are shuffled
-    together. Averaged over rows: the importance to each model; over models: how much a row's prediction leans on it.
-    `groups (columns,)`: the group of each column; `strata (N,)`: the stratum (class) of each row; `shares (S,)`: how
-    much each stratum counts in the mean, 1 in all; `spread`: how much wider the mean spreads than that of independent
-    rows, which is 2 for the errors of a ranking of two classes that count alike, since both classes have the same mean
-    (DeLong, DeLong & Clarke-Pearson, Biometrics 44, 837, 1988).
+    `increases (m, N, G)`: of the loss of each row under each model, for each of G groups of columns that are replaced
+    together, the mean over K draws. Averaged over rows: the importance to each model. `groups (columns,)`: the group of
+    each column; `strata (N,)`: the stratum (class) of each row; `shares (S,)`: how much each stratum counts in the
+    mean, 1 in all; `weights (m,)`: the same for each model; `draws (K, N, G)`: the increase for all models together at
+    each draw; `spread`: how much wider the mean spreads than that of independent rows, which is 2 for the errors of a
+    ranking of two classes that count alike, since both classes have the same mean (DeLong, DeLong & Clarke-Pearson,
+    Biometrics 44, 837, 1988).
     """
 
     increases: Float[np.ndarray, "m N G"]
     groups: Int[np.ndarray, " columns"]
     strata: Int[np.ndarray, " N"]
     shares: Float[np.ndarray, " S"]
+    weights: Float[np.ndarray, " m"]
+    draws: Float[np.ndarray, "K N G"]
     spread: float = 1.0
 
     @property
     def mean(self) -> Float[np.ndarray, " columns"]:
-        """Importance: the mean over models and rows, in units of the loss."""
-        return self._of_models().mean(axis=0)[self.groups]
+        """Importance to all models together: the mean over rows, in units of the loss."""
+        return (row_weights(self.strata, self.shares) @ self.draws.mean(axis=0))[self.groups]
 
     @property
     def std(self) -> Float[np.ndarray, " columns"]:
         """How far the models differ: the standard deviation over them."""
-        return self._of_models().std(axis=0)[self.groups]
-
-    def _of_models(self) -> Float[np.ndarray, "m G"]:
-        weights = (self.shares / np.bincount(self.strata, minlength=len(self.shares)))[self.strata]
-        return np.einsum("mng,n->mg", self.increases, weights)
+        each = np.einsum("mng,n->mg", self.increases, row_weights(self.strata, self.shares))
+        return np.sqrt(self.weights @ (each - self.weights @ each) ** 2)[self.groups]
 
 
 class Stability(NamedTuple):
@@ -100,8 +107,10 @@ def importance(
     y: Float[Array, " N"],
     column: Int[np.ndarray, " inputs"],
     *,
+    x_train: Float[np.ndarray, "n inputs"] | None = None,
+    mixture_loss: MixtureLoss | None = None,
     groups: Int[np.ndarray, " columns"] | None = None,
-    expected: Float[np.ndarray, "G N inputs"] | None = None,
+    weights: Float[np.ndarray, " m"] | None = None,
     strata: Int[np.ndarray, " N"] | None = None,
     shares: Float[np.ndarray, " S"] | None = None,
     spread: float = 1.0,
@@ -109,7 +118,8 @@ def importance(
 ) -> Importance:
     """Measure the permutation importance of every column to every model of a group.
 
-    The values of a column are exchanged between rows, the same way for all models (Breiman, Mach. Learn. 45, 5, 2001).
+    The values of a column are exchanged between rows, the same way for all models (Breiman, Mach. Learn. 45, 5, 2001),
+    or drawn given the other columns (`conditional.given_others`).
 
     Args:
         key: a JAX random key.
@@ -118,49 +128,64 @@ def importance(
         x: held-out rows.
         y: their targets.
         column: the column that each input belongs to; the inputs of a column move together.
+        x_train: rows to learn from how columns depend on one another, for the conditional importance: what a column
+            adds to the others. By default the marginal one: what the models make of it.
+        mixture_loss: `mixture_loss(models, weights, x, y) -> (N,)`, the loss of each row when all models predict
+            together. By default the weighted mean of their losses, which counts as importance also what the models
+            do on their own and the mean prediction does not.
         groups: from `near_copies`: columns of one group move together; by default each on its own.
-        expected: from `expected_inputs`, to exchange only what the other columns do not tell; by default the column
-            as it is.
+        weights: how much each model counts, of any sum; by default all the same.
         strata: the stratum of each row, such as its class; one by default.
         shares: how much each stratum counts in the mean; by default as its rows do.
         spread: see `Importance`; 2 for `losses.ranking_errors`.
-        num_shuffles: times that each column is shuffled.
+        num_shuffles: times that each column is replaced.
+
+    Raises:
+        ValueError: if weights of models are negative, not finite, or all zero.
     """
     groups = np.arange(int(column.max()) + 1) if groups is None else groups
-    num_groups = int(groups.max()) + 1
+    weights = np.ones(len(models)) if weights is None else weights
+    if not (np.all(np.isfinite(weights)) and np.all(weights >= 0) and weights.sum() > 0):
+        raise ValueError(f"weights of models must be finite and not negative, and some positive, got {weights}")
+    weights = weights / weights.sum()
     strata = np.zeros(len(x), int) if strata is None else strata
     shares = np.bincount(strata) / len(x) if shares is None else shares
-    moves = jnp.asarray(groups[column] == np.arange(num_groups)[:, None])
-    centre = jnp.zeros((num_groups, 1, 1), x.dtype) if expected is None else jnp.asarray(expected)
-    increases = _importance(key, row_loss, models, x, y, moves, centre, num_shuffles)
-    return Importance(np.asarray(increases), groups, strata, shares, spread)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    if x_train is None:
+        replacements = conditional.shuffled(rng, np.asarray(x), column, groups, num_shuffles=num_shuffles)
+    else:
+        replacements = conditional.given_others(rng, x_train, np.asarray(x), column, groups, num_shuffles=num_shuffles)
+    found = _importance(row_loss, mixture_loss, models, jnp.asarray(weights, x.dtype), x, y, replacements)
+    increases, draws = jax.tree.map(np.asarray, found)
+    return Importance(increases, groups, strata, shares, weights, draws, spread)
 
 
-@functools.partial(jax.jit, static_argnames=("row_loss", "num_shuffles"))
+@functools.partial(jax.jit, static_argnames=("row_loss", "mixture_loss"))
 def _importance(
-    key: PRNGKeyArray,
     row_loss: RowLoss,
+    mixture_loss: MixtureLoss | None,
     models: Array,
+    weights: Array,
     x: Array,
     y: Array,
-    moves: Array,
-    centre: Array,
-    num_shuffles: int,
-) -> Array:
-    every = jax.vmap(row_loss, in_axes=(0, None, None))
-    before = every(models, x, y)
+    replacements: Replacements,
+) -> tuple[Array, Array]:
+    def losses(x: Array) -> tuple[Array, Array]:
+        each = jax.vmap(row_loss, in_axes=(0, None, None))(models, x, y)
+        return each, weights @ each if mixture_loss is None else mixture_loss(models, weights, x, y)
 
-    def one_column(job: tuple[Array, Array, Array]) -> Array:
-        key, inputs, centre = job
+    before = losses(x)
 
-        def one_shuffle(key: Array) -> Array:
-            moved = centre + jax.random.permutation(key, x - centre)
-            return every(models, jnp.where(inputs, moved, x), y) - before
+    def one_group(job: Replacements) -> tuple[Array, Array]:
+        def one_draw(donors: Array) -> tuple[Array, Array]:
+            moved = x.at[:, job.inputs].set(job.base + job.pool[donors], mode="drop")
+            return jax.tree.map(jnp.subtract, losses(moved), before)
 
-        return jax.lax.map(one_shuffle, jax.random.split(key, num_shuffles)).mean(axis=0)
+        increases, draws = jax.lax.map(one_draw, job.donors)
+        return increases.mean(axis=0), draws
 
-    keys = jax.random.split(key, len(moves))
-    return jnp.moveaxis(jax.lax.map(one_column, (keys, moves, centre)), 0, -1)
+    increases, draws = jax.lax.map(one_group, replacements)
+    return jnp.moveaxis(increases, 0, -1), jnp.moveaxis(draws, 0, -1)
 
 
 def near_copies(
@@ -176,69 +201,121 @@ def near_copies(
     """
     num_columns = int(column.max()) + 1
     single = np.bincount(column, minlength=num_columns)[column] == 1
-    near = np.abs(np.atleast_2d(np.corrcoef(x_train.T))) >= correlation
+    with np.errstate(invalid="ignore"):  # a constant column goes with none
+        near = np.abs(np.atleast_2d(np.corrcoef(x_train.T))) >= correlation
     first, second = np.nonzero(near & single[:, None] & single)
     graph = coo_array((np.ones(len(first), bool), (column[first], column[second])), shape=(num_columns, num_columns))
     return np.asarray(connected_components(graph, directed=False)[1]).astype(int)
 
 
-def expected_inputs(
-    x_train: Float[np.ndarray, "n inputs"],
-    x: Float[np.ndarray, "N inputs"],
-    column: Int[np.ndarray, " inputs"],
-    *,
-    groups: Int[np.ndarray, " columns"] | None = None,
-) -> Float[np.ndarray, "G N inputs"]:
-    """Predict the inputs of each column from those of all others, by linear least squares on the training rows.
+def row_weights(strata: Int[np.ndarray, " N"], shares: Float[np.ndarray, " S"]) -> Float[np.ndarray, " N"]:
+    """Return how much each row counts in the mean.
 
-    What is left of a column that others nearly tell is its own part; exchanging only that asks what the column adds
-    (conditional importance; Strobl et al., BMC Bioinformatics 9, 307, 2008, by way of residuals). A column that others
-    tell exactly has no part of its own: take it as one of their `groups`.
+    Raises:
+        ValueError: if a stratum that counts in the mean has no row.
     """
-    groups = np.arange(int(column.max()) + 1) if groups is None else groups
-    expected = np.zeros((int(groups.max()) + 1, *x.shape))
-    for i in range(len(expected)):
-        own = groups[column] == i
-        design, rows = (np.column_stack([part[:, ~own], np.ones(len(part))]) for part in (x_train, x))
-        expected[i][:, own] = rows @ np.linalg.lstsq(design, x_train[:, own])[0]
-    return expected
+    counts = np.bincount(strata, minlength=len(shares))
+    if np.any(shares[counts == 0] > 0):
+        raise ValueError(f"strata {np.flatnonzero((counts == 0) & (shares > 0)).tolist()} have a share, but no row")
+    return (shares / np.maximum(counts, 1))[strata]
 
 
 def p_values(importance: Importance) -> Float[np.ndarray, " columns"]:
     """Test for each column whether its importance is above zero, one column at a time.
 
-    A t-test over the held-out rows, whose losses are averaged over the models, stratum by stratum, the degrees of
-    freedom after Welch (Biometrika 34, 28, 1947). Of a column that is independent of all others and of the target the
-    true value is zero, whatever the models make of it. A stratum of one row shows no spread: it is taken to spread as
-    the stratum that spreads most, with its degrees of freedom. Where no stratum has two rows all values are 1.
+    If the target does not depend on a column given the others, its own value in a row and the K that were drawn for it
+    are equally likely to be the observed one. So the loss at the observed one is compared with what it would be, were
+    each row's observed value any of the K + 1, whatever the models make of the column and however skewed the losses
+    are (Tansey et al., J. Comput. Graph. Stat. 31, 151, 2022; with one draw these are sign flips). Values that are
+    exchanged between rows, not drawn anew, make the test conservative where they raise the loss of any row alike. With
+    the marginal importance the question is whether a column is independent of the target and of all others.
 
     Returns:
-        One-sided p-values, not adjusted; columns that are shuffled together share one.
+        One-sided p-values, not adjusted; columns that are replaced together share one. Where nothing changes, 1.
 
     Raises:
         ValueError: if a stratum that counts in the mean has no row.
     """
-    rows = importance.increases.mean(axis=0)
-    parts = [rows[importance.strata == stratum] for stratum in range(len(importance.shares))]
-    counts = np.array([len(part) for part in parts])
-    if np.any(importance.shares[counts == 0] > 0):
-        raise ValueError(f"strata {np.flatnonzero(counts == 0).tolist()} have a share in the mean, but no row")
-    values = np.ones(rows.shape[1])
-    several = np.flatnonzero(counts > 1)
-    if several.size:
-        mean = sum(importance.shares[k] * parts[k].mean(axis=0) for k in np.flatnonzero(counts))
-        variances = np.zeros((len(parts), rows.shape[1]))
-        variances[several] = [parts[k].var(axis=0, ddof=1) for k in several]
-        widest = several[variances[several].argmax(axis=0)]
-        freedom = np.broadcast_to(np.maximum(counts - 1, 1)[:, None], variances.shape).copy()
-        for k in np.flatnonzero(counts == 1):
-            variances[k], freedom[k] = variances[widest, np.arange(len(widest))], counts[widest] - 1
-        errors = (importance.shares * importance.spread)[:, None] ** 2 * variances / np.maximum(counts, 1)[:, None]
-        total = errors.sum(axis=0)
-        varied = total > 0  # a column that no model looks at changes nothing
-        welch = total[varied] ** 2 / np.sum(errors[:, varied] ** 2 / freedom[:, varied], axis=0)
-        values[varied] = student_t.sf(mean[varied] / np.sqrt(total[varied]), welch)
-    return values[importance.groups]
+    draws, rows = importance.draws, row_weights(importance.strata, importance.shares)
+    number = len(draws)
+    losses = np.concatenate([np.zeros((1, *draws.shape[1:])), draws])
+    others = losses.sum(axis=0)
+    outcomes = importance.spread * rows[:, None] * ((others - losses) / number - losses)
+    observed = rows @ others / number
+    values = [upper_tail(outcomes[:, :, group], float(observed[group])) for group in range(len(observed))]
+    return np.array(values)[importance.groups]
+
+
+def upper_tail(outcomes: Float[np.ndarray, "K N"], observed: float) -> float:
+    """Return the probability that a sum of N independent numbers, each any of its K outcomes, is at least `observed`.
+
+    The outcomes of each number must have mean zero. By saddlepoint, never below the chance that all numbers are at
+    their highest (Lugannani & Rice, Adv. Appl. Probab. 12, 475, 1980, equation 20).
+
+    >>> import scipy.stats
+    >>> coins = np.array([[1.0], [-1.0]]) * np.ones(100)
+    >>> exact = scipy.stats.binom.sf(59, 100, 0.5)  # 60 heads and 40 tails, or more
+    >>> print(f"{upper_tail(coins, 19.0):.3f}, exact {exact:.3f}")  # halfway between two possible sums
+    0.029, exact 0.028
+    """
+    variance = float(np.sum(np.mean(outcomes**2, axis=0)))
+    if variance == 0:
+        return 1.0
+    outcomes, observed = outcomes / np.sqrt(variance), observed / np.sqrt(variance)
+    highest = outcomes.max(axis=0)
+    least = float(np.prod(np.mean(outcomes == highest, axis=0)))
+    if observed > highest.sum() - _AT_AN_END:
+        return least
+    if observed < outcomes.min(axis=0).sum() + _AT_AN_END:
+        return 1.0
+    tilt, low, high = observed, -np.inf, np.inf
+    for _ in range(_MAX_STEPS):
+        powers = np.exp(tilt * outcomes - np.max(tilt * outcomes, axis=0))
+        chances = powers / powers.sum(axis=0)
+        means = np.sum(chances * outcomes, axis=0)
+        curvature = float(np.sum(chances * outcomes**2) - np.sum(means**2))
+        error = float(means.sum()) - observed
+        if abs(error) < 1e-9:
+            break
+        low, high = (tilt, high) if error < 0 else (low, tilt)
+        # Not far beyond what is known, where the curvature has died away.
+        ends = max(low, -2 * abs(tilt) - 1), min(high, 2 * abs(tilt) + 1)
+        step = tilt - error / curvature if curvature > 0 else np.inf
+        tilt = step if ends[0] < step < ends[1] else (ends[0] + ends[1]) / 2
+    cumulant = float(np.sum(np.max(tilt * outcomes, axis=0) + np.log(powers.mean(axis=0))))
+    root = np.sign(tilt) * np.sqrt(2 * max(tilt * observed - cumulant, 0.0))
+    if abs(root) < 1e-3:  # the two poles cancel
+        return float(norm.sf(observed) - norm.pdf(0) * np.sum(np.mean(outcomes**3, axis=0)) / 6)
+    tail = norm.sf(root) + norm.pdf(root) * (1 / (tilt * np.sqrt(curvature)) - 1 / root)
+    return float(np.clip(tail, least, 1.0))
+
+
+def repeated_splits(
+    increases: Float[np.ndarray, "S columns"], num_train: int, num_test: int
+) -> Float[np.ndarray, " columns"]:
+    """Test for each column whether its importance is above zero, from several splits of the same rows.
+
+    Splits share rows, so that their means vary together: the variance over splits is raised by what they share, as far
+    as that is known (Nadeau & Bengio, Mach. Learn. 52, 239, 2003: the corrected resampled t-test).
+
+    Args:
+        increases: the importance (`Importance.mean`) in each split, everything refitted inside it.
+        num_train: rows to train on in each split.
+        num_test: rows held out in each split.
+
+    Returns:
+        One-sided p-values, not adjusted; 1 where nothing varies.
+
+    Raises:
+        ValueError: if there are fewer than two splits.
+    """
+    number = len(increases)
+    if number < 2:
+        raise ValueError(f"one split shows no spread: need at least two, got {number}")
+    variances = (1 / number + num_test / num_train) * increases.var(axis=0, ddof=1)
+    values, varied = np.ones(increases.shape[1]), variances > 0
+    values[varied] = student_t.sf(increases.mean(axis=0)[varied] / np.sqrt(variances[varied]), number - 1)
+    return values
 
 
 def significance(importance: Importance) -> Float[np.ndarray, " columns"]:
@@ -265,14 +342,15 @@ def stability(
     top = min(top, num_groups)
     counts = np.bincount(importance.strata, minlength=len(importance.shares))
     members = [np.flatnonzero(importance.strata == stratum) for stratum in range(len(counts))]
+    together = importance.draws.mean(axis=0)
     drawn = np.empty((num_resamplings, num_groups))
     for row in drawn:
         # Counts instead of copies: the draw is two products with weights.
-        models = np.bincount(rng.integers(num_models, size=num_models), minlength=num_models) / num_models
+        models = rng.multinomial(num_models, importance.weights) / num_models
         weights = np.zeros(num_rows)
         for rows, share in zip(members, importance.shares, strict=True):
             np.add.at(weights, rng.choice(rows, len(rows)), share / len(rows))
-        row[:] = weights @ np.tensordot(models, importance.increases, 1)
+        row[:] = weights @ (together + np.tensordot(models - importance.weights, importance.increases, 1))
     means = np.empty(num_groups)
     means[importance.groups] = importance.mean
     drawn = means + importance.spread * (drawn - means)

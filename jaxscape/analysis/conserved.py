@@ -3,6 +3,7 @@
 After Niroomand & Wales (2023), arXiv:2304.02381.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import false_discovery_control
 from jaxscape.analysis.disconnectivity import MergeTree, superbasins
 from jaxscape.symmetry import Symmetry, align
 
-Criterion = Literal["relative", "absolute", "magnitude", "significance"]
+Criterion = Literal["relative", "absolute", "magnitude", "determined", "significance"]
 _TINY = np.finfo(float).tiny
 
 
@@ -81,16 +82,23 @@ def conserved_weights(
     by: Literal["quantile", "value"] = "quantile",
     candidates: Bool[np.ndarray, " P"] | None = None,
     p_values: Float[np.ndarray, "G P"] | None = None,
+    within: Float[np.ndarray, "M P"] | None = None,
+    allowed: Float[np.ndarray, " P"] | None = None,
 ) -> ConservedWeights:
     """Find the weights with the lowest spread over each group of minima.
 
     Args:
         weights: the minima, aligned within their group (`align_groups`).
         labels: the group of each, counted from 0; -1 for none.
+        within: how far each weight may move within the well of each minimum, as a variance: the diagonal of
+            (rows * Hessian)^-1 where the loss is a mean of errors in nats. The spread is then that over a superbasin,
+            between its minima and within them, and one minimum is enough.
+        allowed: for the criterion "determined": the variance that the penalty alone allows each weight, 1 / alpha.
         criterion: what is low: the "relative" spread (standard deviation over |mean|, the inverse of the signal-to-
             noise ratio), the "absolute" one (standard deviation), "significance" (the p-value, adjusted for false
-            discoveries after Benjamini & Hochberg, 1995) or, to compare with, "magnitude" (1 / |mean|, which has
-            nothing to do with spread).
+            discoveries after Benjamini & Hochberg, 1995), what the data leave of the variance that is allowed
+            ("determined": 1 less the share that they determine, MacKay 1992) or, to compare with, "magnitude" (1 /
+            |mean|, which has nothing to do with spread).
         threshold: by "quantile", the fraction of the candidates that is called conserved, those of lowest spread; above
             0, at least one of them. By "value", the largest spread, or the largest share of false discoveries.
         by: how to read the threshold.
@@ -98,7 +106,8 @@ def conserved_weights(
         p_values: for the criterion "significance", from `input_significance` or `label_significance`.
 
     Returns:
-        Means, spreads and masks. A group of one has no spread to judge by, and no conserved weights.
+        Means, spreads and masks. A group of one has no spread to judge by, and no conserved weights, unless `within`
+        is known.
 
     Raises:
         ValueError: if the criterion is unknown, the threshold is out of range, or p-values are missing.
@@ -115,6 +124,8 @@ def conserved_weights(
         raise ValueError(f"threshold is a fraction of the weights, between 0 and 1, got {threshold}")
     if criterion == "significance" and p_values is None:
         raise ValueError("the criterion 'significance' needs p_values: see input_significance, label_significance")
+    if criterion == "determined" and (within is None or allowed is None):
+        raise ValueError("the criterion 'determined' needs the variance within wells, and the one allowed")
     num_groups, dim = labels.max(initial=-1) + 1, weights.shape[1]
     size = np.bincount(labels[labels >= 0], minlength=num_groups)
     chosen = np.flatnonzero(np.ones(dim, bool) if candidates is None else candidates)
@@ -125,10 +136,14 @@ def conserved_weights(
         if len(members) == 0:
             continue
         mean[group], std[group] = members.mean(axis=0), members.std(axis=0)
-        if len(members) == 1:
+        if within is not None:
+            std[group] = np.sqrt(std[group] ** 2 + within[labels == group].mean(axis=0))
+        elif len(members) == 1:
             continue
         if p_values is not None and criterion == "significance":
             spread = false_discovery_control(p_values[group, chosen])
+        elif allowed is not None and within is not None and criterion == "determined":
+            spread = (within[labels == group].mean(axis=0) / allowed)[chosen]
         else:
             spread = _spread(mean[group, chosen], std[group, chosen], criterion)
         if by == "value":
@@ -227,6 +242,8 @@ def by_level(
     positions: Float[np.ndarray, "M P"],
     energies: Float[np.ndarray, " M"],
     *,
+    scale: Float[np.ndarray, " P"] | None = None,
+    within: Callable[[Float[np.ndarray, "m P"]], Float[np.ndarray, "m P"]] | None = None,
     criterion: Literal["relative", "absolute", "magnitude"] = "relative",
     threshold: float = 0.3,
     candidates: Bool[np.ndarray, " P"] | None = None,
@@ -240,6 +257,8 @@ def by_level(
         tree: the merges.
         positions: the minima.
         energies: their energies.
+        scale: weights over positions, where these are in other units.
+        within: of aligned positions, how far each weight may move within its well: see `conserved_weights`.
         criterion: as for `conserved_weights`.
         threshold: the fraction of the candidates.
         candidates: as for `conserved_weights`.
@@ -269,7 +288,12 @@ def by_level(
             reference = members[np.argmin(energies[members])]
             moved, _ = align(symmetry, align(symmetry, frame, positions[[reference]])[0][0], positions[members])
             mask = conserved_weights(
-                moved, np.zeros(len(members), int), criterion=criterion, threshold=threshold, candidates=candidates
+                moved if scale is None else moved * scale,
+                np.zeros(len(members), int),
+                within=None if within is None else within(moved),
+                criterion=criterion,
+                threshold=threshold,
+                candidates=candidates,
             ).mask[0]
             overlap = jaccard(mask, found[parent].mask) if parent >= 0 else float("nan")
             below[members] = len(found)

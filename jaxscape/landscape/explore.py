@@ -80,6 +80,10 @@ def start(
             f"exploring needs float64 to tell stationary points apart, got {starts.dtype}: call "
             'jax.config.update("jax_enable_x64", True) before making the objective and the starts'
         )
+    if objective.outputs is not None:
+        precision = np.asarray(objective.data.precision)
+        if any(np.any(precision[layer.units] != precision[layer.units[:1]]) for layer in symmetry.layers):
+            raise ValueError("the precision differs between interchangeable units: give all units of a layer the same")
     walkers = basin_hopping.init(jax.random.fold_in(key, 0), starts, config.hopping)
     return Exploration(database.empty(symmetry) if landscape is None else landscape, walkers, round=1, idle=0)
 

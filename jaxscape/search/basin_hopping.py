@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxscape.objective import Objective, value_and_grad
-from jaxscape.search import lanes, lbfgs
+from jaxscape.objective import Objective
+from jaxscape.search import gauss_newton, lanes, lbfgs, quench
+from jaxscape.search.gauss_newton import GaussNewtonConfig, GaussNewtonState
 from jaxscape.search.lbfgs import LbfgsConfig, LbfgsState
 from jaxscape.search.points import StationaryPoint, Status
 
@@ -28,16 +29,15 @@ class HoppingConfig:
     """Settings of basin-hopping.
 
     `temperature`: of the Metropolis test, in units of the energy, a number or one per walker, 0 to only go down;
-    `step_size`: the first
-    largest displacement of each coordinate; `min_step`, `max_step`: bounds on it while it adapts; `descent`: the
-    minimiser.
+    `step_size`: the first largest displacement of each coordinate; `min_step`, `max_step`: bounds on it while it
+    adapts; `descent`: the minimiser, by its settings.
     """
 
     temperature: Float[Array, "*B"] | float = 0.02
     step_size: Float[Array, "*B"] | float = 1.0
     min_step: Float[Array, ""] | float = 1e-2
     max_step: Float[Array, ""] | float = 10.0
-    descent: LbfgsConfig = LbfgsConfig()  # noqa: RUF009  (frozen)
+    descent: LbfgsConfig | GaussNewtonConfig = LbfgsConfig()  # noqa: RUF009  (frozen)
 
 
 class HoppingState(NamedTuple):
@@ -47,7 +47,7 @@ class HoppingState(NamedTuple):
     before its first); `step_size (B,)`; `key (B,)`: each walker's own randomness; `num_hops (B,)`, `num_accepted (B,)`.
     """
 
-    lanes: LbfgsState
+    lanes: LbfgsState | GaussNewtonState
     position: Float[Array, "B P"]
     energy: Float[Array, " B"]
     step_size: Float[Array, " B"]
@@ -70,7 +70,7 @@ def init(key: PRNGKeyArray, starts: Float[Array, "B P"], config: HoppingConfig) 
     num_walkers = starts.shape[0]
     nothing = jnp.zeros(num_walkers, int)
     return HoppingState(
-        lanes=jax.vmap(lambda x: lbfgs.init(x, config.descent))(starts),
+        lanes=jax.vmap(functools.partial(_set_out, config.descent))(starts),
         position=starts,
         energy=jnp.full(num_walkers, jnp.inf, starts.dtype),
         step_size=jnp.broadcast_to(jnp.asarray(config.step_size, starts.dtype), (num_walkers,)),
@@ -78,6 +78,10 @@ def init(key: PRNGKeyArray, starts: Float[Array, "B P"], config: HoppingConfig) 
         num_hops=nothing,
         num_accepted=nothing,
     )
+
+
+def _set_out(descent: LbfgsConfig | GaussNewtonConfig, x: Float[Array, " P"]) -> LbfgsState | GaussNewtonState:
+    return lbfgs.init(x, descent) if isinstance(descent, LbfgsConfig) else gauss_newton.init(x)
 
 
 @functools.partial(jax.jit, static_argnames=("capacity", "refill_every"))
@@ -90,7 +94,7 @@ def run(
     capacity: int,
     refill_every: int = 8,
 ) -> tuple[HoppingState, Buffer]:
-    """Let all walkers go on for a number of steps, one gradient per walker and step.
+    """Let all walkers go on for a number of steps, one gradient (or Gauss-Newton step) per walker and step.
 
     Args:
         objective: the landscape.
@@ -103,7 +107,7 @@ def run(
     Returns:
         The walkers, and every quench that ended meanwhile, accepted or not, converged or not.
     """
-    kernel = lbfgs.kernel(functools.partial(value_and_grad, objective), config.descent)
+    kernel = quench.kernel(objective, config.descent)
     num_walkers = state.energy.shape[0]
     temperature = jnp.broadcast_to(jnp.asarray(config.temperature, state.energy.dtype), (num_walkers,))
 

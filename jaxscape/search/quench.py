@@ -6,7 +6,8 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from jaxscape.objective import Objective, check_points, value, value_and_grad
-from jaxscape.search import lanes, lbfgs
+from jaxscape.search import gauss_newton, lanes, lbfgs
+from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.search.lbfgs import LbfgsConfig
 from jaxscape.search.points import StationaryPoint
 
@@ -15,9 +16,9 @@ from jaxscape.search.points import StationaryPoint
 def quench(
     objective: Objective,
     starts: Float[Array, "n P"],
-    config: LbfgsConfig = LbfgsConfig(),  # noqa: B008  (frozen)
+    config: LbfgsConfig | GaussNewtonConfig = LbfgsConfig(),  # noqa: B008  (frozen)
     *,
-    num_lanes: int = 32,
+    num_lanes: int | None = None,
     count: Int[Array, ""] | int | None = None,
 ) -> StationaryPoint:
     """Minimise from many starts at once.
@@ -25,15 +26,18 @@ def quench(
     Args:
         objective: what to minimise.
         starts: one start per row.
-        config: settings of the minimiser.
-        num_lanes: minimisations in work at once; the result does not depend on it.
+        config: settings of the minimiser, which they choose: `LbfgsConfig`, the cheaper one where it converges;
+            `GaussNewtonConfig` for rows (`from_rows`) and few weights, where L-BFGS takes thousands of gradients.
+        num_lanes: minimisations in work at once; the result does not depend on it. By default 32, of those with dense
+            matrices 2.
         count: minimise only this many of the rows, from the first.
 
     Returns:
         One stationary point per start, in the same order, with a status each.
 
     Raises:
-        ValueError: if `starts` is no array of rows of `objective.dim` numbers, or not of the dtype of the loss.
+        ValueError: if `starts` is no array of rows of `objective.dim` numbers, or not of the dtype of the loss; if
+            Gauss-Newton is to minimise what is not from `from_rows`.
 
     >>> import jax.numpy as jnp
     >>> from jaxscape.objective import from_loss
@@ -45,5 +49,13 @@ def quench(
     energy = jax.eval_shape(functools.partial(value, objective), starts[0])
     if energy.dtype != starts.dtype:
         raise ValueError(f"the loss returns {energy.dtype} for starts of {starts.dtype}: make data and starts alike")
-    kernel = lbfgs.kernel(functools.partial(value_and_grad, objective), config)
-    return lanes.run(kernel, starts, num_lanes=num_lanes, count=count)
+    wide, refill_every = (2, 1) if isinstance(config, GaussNewtonConfig) else (32, 8)
+    num_lanes = wide if num_lanes is None else num_lanes
+    return lanes.run(kernel(objective, config), starts, num_lanes=num_lanes, count=count, refill_every=refill_every)
+
+
+def kernel(objective: Objective, config: LbfgsConfig | GaussNewtonConfig) -> lanes.Kernel:
+    """Return the minimiser that the settings are of."""
+    if isinstance(config, GaussNewtonConfig):
+        return gauss_newton.kernel(objective, config)
+    return lbfgs.kernel(functools.partial(value_and_grad, objective), config)

@@ -1,0 +1,444 @@
+"""Networks of several sizes, each at the penalties its data support, and how much each counts together.
+
+Which penalties, which columns and how many units: all of it is read from the training rows alone, by the evidence.
+"""
+
+import concurrent.futures
+import functools
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int
+from threadpoolctl import threadpool_limits
+
+from jaxscape import evidence, losses
+from jaxscape import models as network
+from jaxscape.analysis.attribution import near_copies
+from jaxscape.datasets import DataError, Dataset
+from jaxscape.evidence import Evidence, EvidenceConfig
+from jaxscape.objective import Objective, from_rows
+
+SIZES = ((1,), (2,), (3,), (5,), (8,))
+_TEMPERATURE = 2.0  # of the weights of networks, in nats
+_SAME = 0.05  # nats
+_MAX_NETWORKS, _LEAST = 40, 0.005  # of the weight of all
+_MOST, _FEWEST = 24, 8  # restarts of each size
+_FLOPS = 1.5e11  # for all restarts, while there are more than the fewest
+_MAX_FLOPS = 1.5e12  # for all restarts: beyond, rows are drawn and sizes left out
+_MIN_ROWS = 500
+_ASLEEP = 300.0  # penalty that a column sleeps under at first
+_AWAKE_AT_FIRST = (2, 4, 6, 8)
+_ONE_COLUMN = EvidenceConfig(num_first=15, num_updates=0)
+_ERRORS: dict[str, Any] = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors}
+
+
+class Size(NamedTuple):
+    """Networks with this many `hidden` units, at penalties of their own.
+
+    `found`: the restarts, the best evidence first; `awake (columns,)`: of the best, the columns that it uses;
+    `log_evidence`: of the best, in nats, without its copies (`evidence.log_copies`), which favour the widest; `groups
+    (P,)`: of its weights: the column of each input weight, then the other layers.
+    """
+
+    hidden: tuple[int, ...]
+    found: Evidence
+    awake: Bool[np.ndarray, " columns"]
+    log_evidence: float
+    groups: Int[np.ndarray, " P"]
+
+
+class Mixture(NamedTuple):
+    """Networks that predict together: of `sizes`, the distinct ends of restarts, `networks (m, 2)` (place of the size,
+    place of the restart), the one of best evidence first, and how much each counts, `weights (m,)`; `alone (columns,)`:
+    the evidence that a network of each column alone adds to none; `added (columns,)`: the same on top of the best
+    network; `cut`: what the budget did not allow, in words."""
+
+    sizes: tuple[Size, ...]
+    networks: Int[np.ndarray, "m 2"]
+    weights: Float[np.ndarray, " m"]
+    alone: Float[np.ndarray, " columns"]
+    added: Float[np.ndarray, " columns"]
+    cut: tuple[str, ...]
+
+    @property
+    def best(self) -> Size:
+        """The size of best evidence."""
+        return self.sizes[self.networks[0, 0]]
+
+
+def objective_of(
+    dataset: Dataset,
+    hidden: Sequence[int],
+    activation: str,
+    x: Array,
+    y: Array,
+    weights: Float[np.ndarray, " N"] | None = None,
+) -> Objective:
+    """Return the negative log-likelihood of a network on these rows, in nats, without a penalty."""
+    params = example(architecture(dataset, hidden, x.shape[1]))
+    return from_rows(network.mlp(activation), errors_of(dataset), params, x, y, weights=weights, precision=0.0)
+
+
+def example(sizes: tuple[int, ...]) -> network.Params:
+    """Return parameters of this shape: to draw them costs a second of compiling."""
+    params = jax.eval_shape(functools.partial(network.init, sizes=sizes), jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
+
+
+def architecture(dataset: Dataset, hidden: Sequence[int], num_inputs: int) -> tuple[int, ...]:
+    """Return the sizes of all layers."""
+    return (num_inputs, *hidden, len(dataset.classes) if dataset.task == "multiclass" else 1)
+
+
+def errors_of(dataset: Dataset) -> Any:
+    """Return the errors of rows in nats; those of a regression have a noise, 1 to begin with."""
+    return _ERRORS.get(dataset.task) or Partial(losses.gaussian_errors, jnp.asarray(1.0))
+
+
+def weight_groups(sizes: Sequence[int], column: Int[np.ndarray, " inputs"]) -> Int[np.ndarray, " P"]:
+    """Return the group of each weight: the column of an input weight; then every bias and every other layer is one."""
+    groups, last = [np.repeat(column, sizes[1])], int(column.max())
+    for i in range(1, len(sizes)):
+        if i > 1:
+            last += 1
+            groups.append(np.full(sizes[i - 1] * sizes[i], last))
+        last += 1
+        groups.append(np.full(sizes[i], last))
+    return np.concatenate(groups)
+
+
+def fit(
+    dataset: Dataset,
+    hidden: Sequence[tuple[int, ...]] = SIZES,
+    activation: str = "tanh",
+    seed: int = 0,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+) -> Mixture:
+    """Search the penalties of networks of several sizes, from starts with all columns awake and with few.
+
+    Half of the restarts have all columns awake, the others in turn those that tell most on their own, pairs that tell
+    most together, and four at random: what two of many columns do together is found where few others are in the way.
+
+    Args:
+        dataset: from `datasets.prepare`; its held-out rows are not looked at.
+        hidden: the units of each hidden layer, of each size.
+        activation: of the units.
+        seed: of the starts.
+        progress: called with the fraction done and what is being done.
+    """
+    rng = np.random.default_rng(seed)
+    plan = _plan(dataset, hidden)
+    x, y = jnp.asarray(dataset.x_train[plan.rows]), jnp.asarray(dataset.y_train[plan.rows])
+    progress(0.0, "asking each column alone")
+    nothing = np.zeros((len(y), _num_outputs(dataset)))
+    alone = added_evidence(dataset, activation, plan, nothing + _constant(dataset, plan), rng)
+    pairs = interacting_pairs(dataset, plan.rows)
+    jobs = []
+    for units in plan.hidden:
+        sizes = architecture(dataset, units, x.shape[1])
+        groups = weight_groups(sizes, dataset.column)
+        starts, alphas = _starts(rng, sizes, dataset.column, _few_awake(rng, alone, pairs, plan.restarts), groups)
+        jobs.append((units, groups, starts, alphas))
+
+    # Columns that are the same but for scale share a penalty: between them the data cannot choose.
+    same = near_copies(dataset.x_train, dataset.column, correlation=1 - 1e-9)
+    _, first = np.unique(same, return_index=True)
+
+    def run(job: tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]) -> Size:
+        units, groups, starts, alphas = job
+        objective = objective_of(dataset, units, activation, x, y, plan.weights)
+        joint = weight_groups(architecture(dataset, units, x.shape[1]), same[dataset.column])
+        asleep = np.array([alphas[:, : len(same)][:, same == k].min(axis=1) for k in range(len(first))]).T
+        joined = np.concatenate([asleep, alphas[:, len(same) :]], axis=1)
+        found = jax.tree.map(np.asarray, evidence.fit(objective, joint, jnp.asarray(starts), jnp.asarray(joined)))
+        apart = np.append(same, np.arange(len(first), joined.shape[1]))
+        found = found._replace(alphas=found.alphas[:, apart], determined=found.determined[:, apart])
+        return _best_first(dataset, units, groups, found)
+
+    # Threads, since both compiling and running leave Python alone; the largest first, since it takes longest. BLAS has
+    # its own, which wait for each other: with all cores busy its Cholesky factor of 257 weights took 110 ms, not 0.3.
+    pool = concurrent.futures.ThreadPoolExecutor(_num_cores())
+    try:
+        with threadpool_limits(1, "blas"):
+            running = [pool.submit(run, job) for job in reversed(jobs)]
+            for i, _ in enumerate(concurrent.futures.as_completed(running)):
+                progress((i + 1) / len(jobs), f"searching penalties ({i + 1} of {len(jobs)} sizes)")
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Who interrupts does not wait for the other sizes.
+    fitted = [job.result() for job in reversed(running)]
+    networks, weights = _weigh(fitted)
+    best = fitted[networks[0, 0]]
+    outputs = outputs_of(dataset, best, activation, dataset.x_train[plan.rows])
+    added = added_evidence(dataset, activation, plan, outputs, rng)
+    return Mixture(tuple(fitted), networks, weights, alone, added, plan.cut)
+
+
+def _best_first(dataset: Dataset, units: tuple[int, ...], groups: np.ndarray, found: Evidence) -> Size:
+    order = np.argsort(-found.log_evidence, kind="stable")
+    found = jax.tree.map(lambda leaf: leaf[order], found)
+    awake = np.asarray(found.determined[0, : len(dataset.features)]) >= evidence.AWAKE
+    # The landscape needs a weight to explore.
+    awake[np.asarray(found.determined[0, : len(awake)]).argmax()] = True
+    return Size(units, found, awake, float(found.log_evidence[0]), groups)
+
+
+def _weigh(sizes: list[Size]) -> tuple[Int[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
+    """Choose networks by their evidence. Ends of restarts at the same evidence are one network, found again."""
+    places, values = [], []
+    for i, size in enumerate(sizes):
+        known: list[float] = []
+        for j, value in enumerate(size.found.log_evidence):
+            if np.isfinite(value) and all(abs(value - other) > _SAME for other in known):
+                known.append(float(value))
+                places.append((i, j))
+        values += known
+    if not values:
+        raise DataError("no network could be fitted: look for extreme values in the table")
+    total = np.array(values)
+    order = np.argsort(-total, kind="stable")[:_MAX_NETWORKS]
+    weights = np.exp((total[order] - total.max()) / _TEMPERATURE)
+    kept = weights >= _LEAST * weights.sum()
+    return np.array(places)[order[kept]], weights[kept] / weights[kept].sum()
+
+
+def network_of(
+    dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...], num_outputs: int
+) -> Float[np.ndarray, " Q"]:
+    """Return the end of a restart with as many units as the widest; the weights of columns it does not use are zero."""
+    position = np.array(size.found.positions[restart])
+    used = (np.asarray(size.found.determined[restart, : len(dataset.features)]) >= evidence.AWAKE)[dataset.column]
+    position[: used.size * size.hidden[0]].reshape(used.size, -1)[~used] = 0
+    return padded(position, size.hidden, widest, np.ones(used.size, bool), num_outputs)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Plan(NamedTuple):
+    hidden: list[tuple[int, ...]]
+    restarts: int
+    rows: Int[np.ndarray, " n"]
+    weights: Float[np.ndarray, " n"]
+    cut: tuple[str, ...]
+
+
+def _plan(dataset: Dataset, hidden: Sequence[tuple[int, ...]]) -> _Plan:
+    """Fit the search into its budget: fewer restarts, then fewer rows, then fewer sizes."""
+    num_rows, num_inputs = dataset.x_train.shape
+    chosen = list(hidden)
+
+    def cost(rows: int) -> float:
+        return sum(_cost(architecture(dataset, size, num_inputs), rows) for size in chosen)
+
+    cut = []
+    restarts = int(np.clip(_FLOPS // cost(num_rows) // 4 * 4, _FEWEST, _MOST))
+    rows = np.arange(num_rows)
+    number = int(num_rows * min(1.0, _MAX_FLOPS / (restarts * cost(num_rows))))
+    if number < num_rows:
+        number = min(max(number, _MIN_ROWS), num_rows)
+        while len(chosen) > 1 and restarts * cost(number) > _MAX_FLOPS:
+            cut.append(f"networks of {chosen.pop()[0]} units were left out")
+        if number < num_rows:
+            rows = _draw(dataset, min(max(number, int(_MAX_FLOPS / (restarts * cost(1)))), num_rows))
+            cut.append(f"the penalties were chosen from {len(rows):,} of {num_rows:,} training rows")
+    if restarts * cost(len(rows)) > 2 * _MAX_FLOPS:
+        cut.append("this is as little as is of use, and it may still take long")
+    return _Plan(chosen, restarts, rows, _weights(dataset, rows), tuple(cut))
+
+
+def _weights(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return what each row counts, so that classes count as in all rows: rare ones are drawn more often."""
+    if dataset.task == "regression":
+        return np.ones(len(rows))
+    labels, drawn = dataset.y_train.astype(int), dataset.y_train[rows].astype(int)
+    shares, found = (np.bincount(each, minlength=len(dataset.classes)) / len(each) for each in (labels, drawn))
+    return (shares / np.maximum(found, 1e-300))[drawn]
+
+
+def _cost(sizes: tuple[int, ...], rows: int) -> float:
+    """Floating-point operations of one restart."""
+    config = EvidenceConfig()
+    steps = 2 * config.num_first + config.num_updates * (config.num_steps + 1)
+    dim = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
+    return float(steps * (2 * rows * sizes[-1] * dim**2 + dim**3))
+
+
+def _draw(dataset: Dataset, number: int) -> Int[np.ndarray, " n"]:
+    """Draw training rows; of every class its share, but half of its rows or half of an equal share at the least."""
+    rng = np.random.default_rng(0)
+    if dataset.task == "regression":
+        return np.sort(rng.choice(len(dataset.y_train), number, replace=False))
+    labels = dataset.y_train.astype(int)
+    counts = np.bincount(labels)
+    wanted = np.maximum(counts * number // len(labels), np.minimum(counts // 2, number // (2 * len(counts))))
+    return np.sort(
+        np.concatenate([rng.choice(np.flatnonzero(labels == k), n, replace=False) for k, n in enumerate(wanted)])
+    )
+
+
+def _few_awake(
+    rng: np.random.Generator, alone: Float[np.ndarray, " columns"], pairs: Int[np.ndarray, "p 2"], number: int
+) -> list[Int[np.ndarray, "_"]]:
+    """Choose the columns that are awake at the start of each restart.
+
+    Half of them: all; then in turn those that tell most alone, the pair that tells most together, four at random.
+    """
+    everything = np.arange(len(alone))
+    order = np.argsort(-alone, kind="stable")
+    chosen = [everything] * (number - number // 2)
+    for i in range(number // 2):
+        turn = i // 3
+        if i % 3 == 0:
+            chosen.append(order[: _AWAKE_AT_FIRST[turn % len(_AWAKE_AT_FIRST)]])
+        elif i % 3 == 1 and len(pairs):
+            chosen.append(np.unique(pairs[:3]) if turn == 3 else pairs[turn % len(pairs)])
+        else:
+            chosen.append(rng.choice(everything, min(4, len(everything)), replace=False))
+    return chosen
+
+
+def _starts(
+    rng: np.random.Generator,
+    sizes: tuple[int, ...],
+    column: Int[np.ndarray, " inputs"],
+    awake: list[Int[np.ndarray, "_"]],
+    groups: Int[np.ndarray, " P"],
+) -> tuple[Float[np.ndarray, "R P"], Float[np.ndarray, "R G"]]:
+    starts, alphas = [], np.ones((len(awake), int(groups.max()) + 1))
+    for chosen, penalties in zip(awake, alphas, strict=True):
+        asleep = ~np.isin(np.arange(int(column.max()) + 1), chosen)
+        penalties[: len(asleep)][asleep] = _ASLEEP
+        spread = np.where(asleep, 0.01, 1.0)[column] / np.sqrt(np.isin(column, chosen).sum())
+        parts = [(rng.normal(size=sizes[:2]) * spread[:, None]).ravel(), rng.normal(size=sizes[1])]
+        for fan_in, fan_out in itertools.pairwise(sizes[1:]):
+            parts += [0.5 * rng.normal(size=fan_in * fan_out), rng.normal(size=fan_out)]
+        starts.append(np.concatenate(parts))
+    return np.array(starts), alphas
+
+
+# --- What one column tells ------------------------------------------------------------------------------------------
+
+
+def added_evidence(
+    dataset: Dataset,
+    activation: str,
+    plan: _Plan,
+    offset: Float[np.ndarray, "n K"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " columns"]:
+    """Return how much evidence a network of one column, three units wide, adds on top of given outputs.
+
+    All penalties are 1: where the data choose them, all columns that add nothing come out alike. Of a regression what
+    the outputs leave is brought to unit variance.
+    """
+    x, y = dataset.x_train[plan.rows], dataset.y_train[plan.rows]
+    if dataset.task == "regression":
+        left = y - offset[:, 0]
+        y, offset = left / max(float(left.std()), np.finfo(float).tiny), np.zeros_like(offset)
+    num_columns = len(dataset.features)
+    width = int(np.bincount(dataset.column).max())
+    sizes = architecture(dataset, (3,), width)
+    groups = weight_groups(sizes, np.zeros(width, int))
+    params = example(sizes)
+    starts, alphas = _starts(rng, sizes, np.zeros(width, int), [np.zeros(1, int)] * 2, groups)
+    gains = np.empty(num_columns)
+    for i in range(num_columns):
+        inputs = x[:, dataset.column == i]
+        inputs = np.pad(inputs, ((0, 0), (0, width - inputs.shape[1])))
+        data = (jnp.asarray(inputs), jnp.asarray(offset))
+        objective = from_rows(
+            _on_top(activation), errors_of(dataset), params, data, jnp.asarray(y), weights=plan.weights, precision=0.0
+        )
+        found = evidence.fit(objective, groups, jnp.asarray(starts), jnp.asarray(np.ones_like(alphas)), _ONE_COLUMN)
+        gains[i] = float(np.max(found.log_evidence))
+    return gains + plan.weights @ np.asarray(errors_of(dataset)(jnp.asarray(offset), jnp.asarray(y)))
+
+
+def interacting_pairs(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "p 2"]:
+    """List pairs of columns from the one that tells most together, over what each tells alone, to the one that tells
+    least.
+
+    Every input is cut into quarters, and a pair of inputs into sixteen cells: the sum of squares of the target between
+    the cells, less that between the quarters of either (a two-way analysis of variance, its interaction). It sees what
+    no column shows alone, such as a ring or the product of two signs, at the price of a matrix product.
+    """
+    x, y = dataset.x_train[rows], dataset.y_train[rows]
+    targets = y[:, None] if dataset.task == "regression" else (y[:, None] == np.unique(y)).astype(float)
+    targets = targets - targets.mean(axis=0)
+    cuts = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
+    cells = (np.sum(x[None] > cuts[:, None], axis=0)[:, :, None] == np.arange(4)).astype(float)
+    flat = cells.reshape(len(x), -1)
+    counts = np.maximum(flat.T @ flat, 1)
+    square = np.zeros_like(counts)
+    for target in targets.T:
+        square += (flat.T @ (target[:, None] * flat)) ** 2 / counts
+    num_inputs = x.shape[1]
+    together = square.reshape(num_inputs, 4, num_inputs, 4).sum(axis=(1, 3))
+    single = np.diag(together)  # the cells of an input with itself are its quarters
+    told = together - single[:, None] - single
+    num_columns = len(dataset.features)
+    best = np.full((num_columns, num_columns), -np.inf)
+    np.maximum.at(best, (dataset.column[:, None], dataset.column), told)
+    first, second = np.triu_indices(num_columns, 1)
+    order = np.argsort(-best[first, second], kind="stable")
+    return np.column_stack([first, second])[order]
+
+
+@functools.cache
+def _on_top(activation: str) -> Callable[[Any, Any], Array]:
+    predict = network.mlp(activation)
+    return lambda params, data: data[1] + predict(params, data[0])
+
+
+def _constant(dataset: Dataset, plan: _Plan) -> Float[np.ndarray, " K"]:
+    """Return the outputs of a model that knows no column."""
+    y = dataset.y_train[plan.rows]
+    if dataset.task == "regression":
+        return np.array([y.mean()])
+    shares = np.bincount(y.astype(int), plan.weights) / len(y)
+    return np.array([np.log(shares[1] / shares[0])]) if dataset.task == "binary" else np.log(shares)
+
+
+def _num_outputs(dataset: Dataset) -> int:
+    return len(dataset.classes) if dataset.task == "multiclass" else 1
+
+
+def outputs_of(dataset: Dataset, size: Size, activation: str, x: Float[np.ndarray, "n inputs"]) -> np.ndarray:
+    """Return the outputs of the best network of a size."""
+    objective = objective_of(dataset, size.hidden, activation, jnp.asarray(x), jnp.zeros(len(x)))
+    return np.asarray(network.mlp(activation)(objective.unravel(jnp.asarray(size.found.positions[0])), jnp.asarray(x)))
+
+
+def padded(
+    position: Float[np.ndarray, " P"],
+    hidden: tuple[int, ...],
+    widest: tuple[int, ...],
+    inputs: Bool[np.ndarray, " inputs"],
+    num_outputs: int,
+) -> Float[np.ndarray, " Q"]:
+    """Return a network as one of more inputs and, of one hidden layer, more units, whose further weights are zero.
+
+    Args:
+        position: the network.
+        hidden: its units.
+        widest: the units wanted.
+        inputs: which of the inputs wanted it has.
+        num_outputs: its outputs.
+    """
+    parts = []
+    small = itertools.pairwise((int(inputs.sum()), *hidden, num_outputs))
+    large = itertools.pairwise((len(inputs), *widest, num_outputs))
+    for depth, ((fan_in, fan_out), (more_in, more_out)) in enumerate(zip(small, large, strict=True)):
+        weights, bias, position = np.split(position, [fan_in * fan_out, (fan_in + 1) * fan_out])
+        wide = np.zeros((more_in, more_out))
+        rows = np.flatnonzero(inputs) if depth == 0 else np.arange(fan_in)
+        wide[rows[:, None], np.arange(fan_out)] = weights.reshape(fan_in, fan_out)
+        parts += [wide.ravel(), np.pad(bias, (0, more_out - fan_out))]
+    return np.concatenate(parts)

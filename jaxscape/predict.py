@@ -1,0 +1,165 @@
+"""What networks say together: their outputs, their scores, and what each column is worth to them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from scipy.special import expit, softmax
+
+from jaxscape import losses
+from jaxscape import models as network
+from jaxscape.analysis import attribution, validation
+from jaxscape.analysis.attribution import Importance
+from jaxscape.datasets import DataError, Dataset, Task
+
+Loss = Literal["likelihood", "balanced", "auc"]
+_MAX_ROWS = 2000
+_MAX_PAIRS = 200_000  # of rows of either class, up to which comparing them all is faster than sorting
+_ERRORS = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors, "regression": losses.squared_errors}
+
+
+class Members(NamedTuple):
+    """Networks of one shape that predict together: `positions (m, P)`, how much each counts, `weights (m,)`, `unravel`
+    and the `activation`. A network with fewer units than others has dead ones, one that does not use a column weights
+    of zero from it."""
+
+    positions: Float[np.ndarray, "m P"]
+    weights: Float[np.ndarray, " m"]
+    unravel: Callable[[Array], Any]
+    activation: str
+
+
+def outputs(members: Members, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N K"]:
+    """Return the outputs of each network."""
+    return np.asarray(_outputs(members.positions, x, network.mlp(members.activation), members.unravel))
+
+
+@functools.partial(jax.jit, static_argnames=("predict", "unravel"))
+def _outputs(positions: Array, x: Array, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Array:
+    return jax.lax.map(lambda weights: predict(unravel(weights), x), positions)
+
+
+def each(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N *K"]:
+    """Return what each network predicts: the value, the probability of class 1, or of all of several classes."""
+    found = outputs(members, x)
+    if task == "multiclass":
+        return np.asarray(softmax(found, axis=2))
+    return np.asarray(expit(found[..., 0]) if task == "binary" else found[..., 0])
+
+
+def together(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "N *K"]:
+    """Return the weighted mean of what the networks predict."""
+    return np.einsum("m,m...->...", members.weights, each(members, task, x))
+
+
+def score(task: Task, y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, "N *K"]) -> float:
+    """Return the AUC (of several classes the mean of each against the rest), or R² of a regression."""
+    from sklearn.metrics import r2_score, roc_auc_score
+
+    if task == "regression":
+        return float(r2_score(y, predicted))
+    return float(roc_auc_score(y, predicted, multi_class="ovr"))
+
+
+def scorer(
+    dataset: Dataset,
+    activation: str,
+    unravel: Callable[[Array], Any],
+    x: Float[np.ndarray, "N inputs"],
+    y: Float[np.ndarray, " N"],
+) -> Callable[[Float[Array, " P"]], Float[Array, ""]]:
+    """Return `score(weights)` of one network on these rows, pure JAX."""
+    predict = network.mlp(activation)
+    inputs, targets = jnp.asarray(x), jnp.asarray(y)
+    positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
+    by_pairs = dataset.task == "binary" and positive.size * negative.size <= _MAX_PAIRS
+
+    def score(weights: Float[Array, " P"]) -> Float[Array, ""]:
+        outputs = predict(unravel(weights), inputs)
+        if by_pairs:
+            return validation.auc_of_pairs(outputs[positive, 0], outputs[negative, 0])
+        if dataset.task == "multiclass":
+            return validation.macro_auc(targets, jax.nn.softmax(outputs))
+        return (validation.auc if dataset.task == "binary" else validation.r2)(targets, outputs[:, 0])
+
+    return score
+
+
+def column_importance(
+    key: PRNGKeyArray,
+    members: Members,
+    dataset: Dataset,
+    *,
+    loss: Loss = "likelihood",
+    seed: int = 0,
+    groups: Int[np.ndarray, " columns"] | None = None,
+    conditional: bool = True,
+) -> Importance:
+    """Measure what the original columns are worth to networks that predict together, on the held-out rows.
+
+    Of many rows about 2,000 are used, as many of each class as there are, up to an equal part of these, and weighed so
+    that classes count as in all rows, or alike if that is what the networks minimise.
+
+    Args:
+        key: a JAX random key.
+        members: the networks, which take all inputs of the dataset.
+        dataset: from `datasets.prepare`.
+        loss: what the networks minimise.
+        seed: of the rows that are drawn where there are many.
+        groups: columns that move together, from `attribution.near_copies`.
+        conditional: ask what a column adds to the others, else what the networks make of it.
+
+    Raises:
+        DataError: if the loss of some network is not finite.
+    """
+    strata = np.zeros(len(dataset.y_test), int) if dataset.task == "regression" else dataset.y_test.astype(int)
+    counts = np.bincount(strata)
+    rng = np.random.default_rng(seed)
+    most = max(_MAX_ROWS // len(counts), 1)
+    rows = np.sort(np.concatenate([rng.permutation(np.flatnonzero(strata == k))[:most] for k in range(len(counts))]))
+    # A smooth AUC leaves the level of the logits open, so that only their order can be judged.
+    ranked = loss == "auc"
+    predict, errors = network.mlp(members.activation), losses.ranking_errors if ranked else _ERRORS[dataset.task]
+    found = attribution.importance(
+        key,
+        _row_loss(errors, predict, members.unravel),
+        jnp.asarray(members.positions),
+        jnp.asarray(dataset.x_test[rows]),
+        jnp.asarray(dataset.y_test[rows]),
+        dataset.column,
+        x_train=dataset.x_train if conditional else None,
+        mixture_loss=None if ranked else _loss_together(dataset.task, predict, members.unravel),
+        weights=members.weights,
+        groups=groups,
+        strata=strata[rows],
+        shares=counts / counts.sum() if loss == "likelihood" else np.full(len(counts), 1 / len(counts)),
+        spread=2.0 if ranked else 1.0,
+    )
+    if not (np.all(np.isfinite(found.increases)) and np.all(np.isfinite(found.draws))):
+        raise DataError("the loss on the held-out rows is not finite: look for extreme values in the table")
+    return found
+
+
+@functools.cache
+def _row_loss(errors: Callable[[Array, Array], Array], predict: losses.Predict, unravel: Callable[[Array], Any]) -> Any:
+    return lambda weights, x, y: errors(predict(unravel(weights), x), y)
+
+
+@functools.cache
+def _loss_together(task: Task, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Any:
+    """Return the loss of each row when the mean of the predictions counts."""
+
+    def loss(models: Array, weights: Array, x: Array, y: Array) -> Array:
+        outputs = jax.vmap(lambda position: predict(unravel(position), x))(models)
+        if task == "regression":
+            return losses.squared_errors(jnp.tensordot(weights, outputs, 1), y)
+        if task == "binary":
+            outputs = jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=-1)
+        log_shares = jnp.log(weights)[:, None, None] + jax.nn.log_softmax(outputs)
+        return losses.softmax_errors(jax.nn.logsumexp(log_shares, axis=0), y)
+
+    return loss

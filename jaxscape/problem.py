@@ -1,0 +1,388 @@
+"""From a table to a landscape: the objective, at penalties that are given or that the data support, explored."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from scipy.special import softmax
+
+from jaxscape import evidence, losses, mixture
+from jaxscape import models as network
+from jaxscape.datasets import DataError, Dataset
+from jaxscape.landscape import certify, database, explore
+from jaxscape.landscape.config import ExploreConfig
+from jaxscape.landscape.database import Landscape
+from jaxscape.landscape.explore import Budget, Exploration
+from jaxscape.mixture import Mixture
+from jaxscape.objective import Objective, from_loss, from_rows, hessian, ravel
+from jaxscape.predict import Loss, Members
+from jaxscape.search.basin_hopping import HoppingConfig
+from jaxscape.search.gauss_newton import GaussNewtonConfig
+from jaxscape.symmetry import Symmetry
+
+_NUM_WALKERS = 8
+MAX_MODELS = 100
+_MAX_RANKED = 1000  # the Hessian of a smooth AUC takes gigabytes beyond
+_LARGEST_SCALE = 4.0  # of a weight: a weak penalty says that the data decide, not that long steps are wanted
+# Where the noise of a regression is small L-BFGS takes thousands of gradients (boston: 0 of 32 starts in 5,000,
+# Gauss-Newton 32 of 32 in some 80 steps).
+_MAX_DENSE, _DENSE_STEPS = 100, 80  # weights; steps of a round
+_PENALTIES = 0.3  # of the progress bar
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """Settings of the main job: the networks, how far to explore, and what counts as conserved.
+
+    `penalty`: "evidence", so that the data choose one for each column, or a number: the L2 strength of every weight.
+    `hidden`: units of each hidden layer; by default of one layer, as many as the data support, or 5 with a fixed
+    penalty. `loss`: the "likelihood" (cross-entropy, or squared error in a regression), the same "balanced" so that all
+    classes count the same, or, for two classes, a smooth "auc".
+    """
+
+    hidden: tuple[int, ...] | None = None
+    activation: str = "tanh"
+    loss: Loss = "likelihood"
+    penalty: float | Literal["evidence"] = "evidence"
+    minima: int = 50
+    rounds: int = 6
+    criterion: Literal["relative", "absolute", "magnitude"] = "relative"
+    threshold: float = 0.3
+    num_draws: int = 500
+    seed: int = 0
+
+
+PAPER = ExplainConfig(hidden=(5,), penalty=1e-3)  # as in the paper on conserved weights
+
+
+class Problem(NamedTuple):
+    """What is explored: an `objective` and its `symmetry`; the walkers' `starts`, of which the first `num_known` are
+    near minima; the `key` for what follows; `scale (P,)`: weights over coordinates; `seen`: the dataset without the
+    columns that the networks do not use; `inputs`: which of all inputs these are; the `hidden` units."""
+
+    objective: Objective
+    symmetry: Symmetry
+    starts: Float[Array, "B P"]
+    num_known: int
+    key: PRNGKeyArray
+    scale: Float[np.ndarray, " P"]
+    seen: Dataset
+    inputs: Bool[np.ndarray, " inputs"]
+    hidden: tuple[int, ...]
+
+
+Progress = Callable[[float, str], None]
+
+
+def problem(dataset: Dataset, config: ExplainConfig, supported: Mixture | None = None) -> Problem:
+    """Make the problem to explore.
+
+    Args:
+        dataset: from `datasets.prepare`.
+        config: settings.
+        supported: the penalties that the data support, from `mixture.fit`; None where the penalty is given.
+    """
+    if supported is None:
+        return _with_penalty(dataset, config)
+    return _with_evidence(dataset, config, supported)
+
+
+def _with_penalty(dataset: Dataset, config: ExplainConfig) -> Problem:
+    hidden = config.hidden or PAPER.hidden or ()
+    sizes = mixture.architecture(dataset, hidden, dataset.x_train.shape[1])
+    key, starts = _starts(config.seed, sizes)
+    loss, weights = _loss(dataset, config), _row_weights(dataset, config)
+    data = losses.Supervised(
+        jnp.asarray(dataset.x_train),
+        jnp.asarray(dataset.y_train),
+        jnp.asarray(config.penalty, float),
+        None if weights is None else jnp.asarray(weights),
+    )
+    objective = from_loss(loss(network.mlp(config.activation)), mixture.example(sizes), data)
+    everything = np.ones(dataset.x_train.shape[1], bool)
+    symmetry = network.symmetry(sizes, config.activation)
+    return Problem(objective, symmetry, starts, 0, key, np.ones(objective.dim), dataset, everything, hidden)
+
+
+def _with_evidence(dataset: Dataset, config: ExplainConfig, supported: Mixture) -> Problem:
+    size = supported.best
+    inputs = size.awake[dataset.column]
+    seen = without(dataset, inputs)
+    sizes = mixture.architecture(dataset, size.hidden, int(inputs.sum()))
+    kept = np.ones(len(size.groups), bool)
+    kept[: inputs.size * size.hidden[0]] = np.repeat(inputs, size.hidden[0])
+    alphas, noise = size.found.alphas[0][size.groups[kept]], size.found.noises[0]
+    scale = np.minimum(np.exp2(np.round(-0.5 * np.log2(alphas))), _LARGEST_SCALE)
+    key, drawn = _starts(config.seed, sizes)
+    starts = np.asarray(drawn) / scale
+    known = size.found.positions[:_NUM_WALKERS, kept] / scale
+    starts[: len(known)] = known
+    predict, weights = network.mlp(config.activation), _row_weights(dataset, config)
+    x, y = jnp.asarray(seen.x_train), jnp.asarray(seen.y_train)
+    if config.loss == "auc":
+        data = (losses.Supervised(x, y, 0.0), jnp.asarray(alphas / len(y)))
+        objective = from_loss(_penalised_auc(predict), mixture.example(sizes), data)
+    else:
+        objective = from_rows(
+            predict, mixture.errors_of(dataset), mixture.example(sizes), x, y, weights=weights, precision=0.0
+        )
+        objective = evidence.at(objective, alphas, noise)
+    objective = replace(objective, scale=jnp.asarray(scale))
+    symmetry = network.symmetry(sizes, config.activation)
+    return Problem(objective, symmetry, jnp.asarray(starts), len(known), key, scale, seen, inputs, size.hidden)
+
+
+@functools.cache
+def _penalised_auc(predict: losses.Predict) -> losses.Loss:
+    """Return `loss(params, (data, precision))`: one minus a smooth AUC, plus a penalty for each weight."""
+    surrogate = losses.auc_surrogate(predict)
+
+    def loss(params: Any, data: tuple[losses.Supervised, Array]) -> Float[Array, ""]:
+        rows, precision = data
+        return surrogate(params, rows) + 0.5 * jnp.sum(precision * ravel(params) ** 2)
+
+    return loss
+
+
+def without(dataset: Dataset, inputs: Bool[np.ndarray, " inputs"]) -> Dataset:
+    """Return the dataset with only some of its inputs; its columns keep their numbers."""
+    return dataset._replace(
+        x_train=dataset.x_train[:, inputs],
+        x_test=dataset.x_test[:, inputs],
+        column=dataset.column[inputs],
+        inputs=tuple(name for name, kept in zip(dataset.inputs, inputs, strict=True) if kept),
+    )
+
+
+def members_of(
+    found: Problem, landscape: Landscape, dataset: Dataset, config: ExplainConfig, supported: Mixture | None
+) -> tuple[Members, Int[np.ndarray, " m"]]:
+    """Choose the networks that predict together: the minima of the landscape, and those at other penalties.
+
+    At a given penalty the minima, at most the 100 lowest, all count the same. At penalties from the evidence they take
+    the place of the network whose penalties they have, each by its own evidence. The other networks minimise the
+    likelihood, and are left out where something else is minimised.
+
+    Returns:
+        The networks, those of the landscape first, and the ids of these, the lowest first.
+    """
+    lowest = np.argsort(landscape.minima.energies, kind="stable")[:MAX_MODELS]
+    weights = landscape.minima.positions[lowest] * found.scale
+    if supported is None:
+        share = np.full(len(lowest), 1 / len(lowest))
+        return Members(weights, share, found.objective.unravel, config.activation), lowest
+    others = supported.networks[1:] if config.loss == "likelihood" else supported.networks[:0]
+    widest = max([found.hidden, *(supported.sizes[i].hidden for i in others[:, 0])])
+    num_outputs = mixture.architecture(dataset, widest, 1)[-1]
+    wide = [mixture.padded(each, found.hidden, widest, found.inputs, num_outputs) for each in weights]
+    wide += [mixture.network_of(dataset, supported.sizes[i], j, widest, num_outputs) for i, j in others.tolist()]
+    energies, curvatures = landscape.minima.energies[lowest], landscape.minima.log_determinants[lowest]
+    # A smooth AUC is no likelihood, and curvatures of very many weights are not known: then all count the same.
+    likely = config.loss != "auc" and np.all(np.isfinite(curvatures))
+    within = softmax(-len(dataset.y_train) * energies - curvatures / 2 if likely else 0 * energies)
+    shares = np.concatenate([supported.weights[0] * within, supported.weights[1 : 1 + len(others)]])
+    unravel = mixture.objective_of(
+        dataset, widest, config.activation, jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
+    ).unravel
+    return Members(np.array(wide), shares / shares.sum(), unravel, config.activation), lowest
+
+
+def posterior_variances(found: Problem, positions: Float[np.ndarray, "m P"]) -> Float[np.ndarray, "m P"]:
+    """Return how far each weight may move within the well of each minimum: the diagonal of (rows * Hessian)^-1."""
+    number = len(found.seen.y_train)
+    inverses = np.asarray(_inverse_diagonals(found.objective, jnp.asarray(positions)))
+    return np.asarray(found.scale**2 * inverses / number)
+
+
+@jax.jit
+def _inverse_diagonals(objective: Objective, positions: Array) -> Array:
+    return jax.lax.map(lambda x: jnp.diag(jnp.linalg.inv(hessian(objective, x))), positions)
+
+
+def _row_weights(dataset: Dataset, config: ExplainConfig) -> Float[np.ndarray, " N"] | None:
+    return losses.balanced_weights(dataset.y_train) if config.loss == "balanced" else None
+
+
+@functools.partial(jax.jit, static_argnames="sizes")
+def _starts(seed: Int[Array, ""] | int, sizes: tuple[int, ...]) -> tuple[PRNGKeyArray, Float[Array, "B P"]]:
+    """Draw the walkers' starts, and a key for what follows: all in one program."""
+    key, start_key = jax.random.split(jax.random.key(seed))
+    keys = jax.random.split(start_key, _NUM_WALKERS)
+    return key, jax.vmap(lambda key: ravel(network.init(key, sizes)))(keys)
+
+
+def _loss(dataset: Dataset, config: ExplainConfig) -> Callable[[losses.Predict], losses.Loss]:
+    if config.loss == "auc":
+        return losses.auc_surrogate
+    return {
+        "binary": losses.sigmoid_cross_entropy,
+        "multiclass": losses.softmax_cross_entropy,
+        "regression": losses.squared_error,
+    }[dataset.task]
+
+
+def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
+    """Raise a `DataError` that names the first setting that is out of range, or does not fit the data."""
+    if not 0 <= config.seed < 2**32:
+        raise DataError(f"seed must be between 0 and {2**32 - 1}, got {config.seed}")
+    for name in ("minima", "rounds", "num_draws"):
+        if getattr(config, name) < 1:
+            raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
+    if config.hidden is not None and (not config.hidden or min(config.hidden) < 1):
+        raise DataError(f"hidden must be at least 1 in each layer, got {' '.join(map(str, config.hidden)) or 'none'}")
+    if config.loss not in get_args(Loss):
+        raise DataError(f"loss must be one of {', '.join(get_args(Loss))}, got {config.loss!r}")
+    for name, choices in (("criterion", ("relative", "absolute", "magnitude")), ("activation", network.ACTIVATIONS)):
+        if getattr(config, name) not in choices:
+            raise DataError(f"{name} must be one of {', '.join(choices)}, got {getattr(config, name)!r}")
+    if not 0 < config.threshold <= 1:
+        raise DataError(f"threshold is a fraction of the weights, above 0 and at most 1, got {config.threshold}")
+    if isinstance(config.penalty, str) and config.penalty != "evidence":
+        raise DataError(f"penalty must be a number or evidence, got {config.penalty!r}")
+    if not isinstance(config.penalty, str) and not (np.isfinite(config.penalty) and config.penalty > 0):
+        raise DataError(
+            f"penalty must be positive, got {config.penalty}: without one the minima are not isolated and the search "
+            "cannot end; evidence lets the data choose"
+        )
+    if dataset is not None and config.loss == "balanced" and dataset.task == "regression":
+        raise DataError("loss balanced weighs classes, but the target is a quantity")
+    if dataset is not None and config.loss == "auc" and dataset.task != "binary":
+        raise DataError("loss auc needs a target with two classes")
+    if dataset is not None and config.loss == "auc" and len(dataset.y_train) > _MAX_RANKED:
+        raise DataError(
+            f"loss auc compares all pairs of rows, at most {_MAX_RANKED:,} for training, and here are "
+            f"{len(dataset.y_train):,}: take fewer rows, or loss balanced"
+        )
+
+
+class Explored(NamedTuple):
+    """A `problem`, its `landscape` in the coordinates of its objective, and the penalties that the data support,
+    `supported`, None where the penalty was given."""
+
+    problem: Problem
+    landscape: Landscape
+    supported: Mixture | None
+
+
+def explore_landscape(
+    dataset: Dataset,
+    config: ExplainConfig = ExplainConfig(),
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = lambda fraction, text: None,
+) -> Explored:
+    """Do the first and longest part of `explain`: choose penalties, explore the loss of a network on the training rows.
+
+    Takes and raises what `explain` does.
+    """
+    check(config, dataset)
+    supported = None
+    if config.penalty == "evidence":
+        hidden = mixture.SIZES if config.hidden is None else (config.hidden,)
+        supported = mixture.fit(
+            dataset, hidden, config.activation, config.seed, lambda part, text: progress(_PENALTIES * part, text)
+        )
+    made = problem(dataset, config, supported)
+    objective, key = made.objective, made.key
+    num_lanes = 4 if jax.default_backend() == "cpu" else 64
+    settings = ExploreConfig(num_minima=config.minima, hopping_steps=500, num_searches=20, num_lanes=num_lanes)
+    if supported is not None and dataset.task == "regression" and objective.dim <= _MAX_DENSE:
+        descent = HoppingConfig(descent=GaussNewtonConfig())
+        settings = replace(settings, hopping=descent, hopping_steps=_DENSE_STEPS)
+    known = None if supported is None else _known(made, settings)
+    exploration = explore.start(
+        objective, made.symmetry, made.starts, jax.random.fold_in(key, 1), settings, landscape=known
+    )
+    origin = {"settings": np.asarray(json.dumps(_settings(config))), "data": np.asarray(_digest(dataset))}
+    origin |= {"scale": made.scale, "inputs": made.inputs}
+    if supported is not None:
+        best = supported.best.found
+        origin["penalties"] = np.append(best.alphas[0], best.noises[0])
+    if resume and checkpoint is not None and checkpoint.exists():
+        exploration = _resume(exploration, checkpoint, origin)
+    if checkpoint is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    while not explore.finished(exploration, settings, Budget(config.rounds)):
+        tell = functools.partial(_tell, progress, config, exploration)
+        exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
+        if checkpoint is not None and len(exploration.landscape.minima.energies):
+            weights = scaled(exploration.landscape, made.scale)
+            database.save(checkpoint, weights, extra=explore.checkpoint(exploration) | origin)
+    if len(exploration.landscape.minima.energies) == 0:
+        raise DataError(
+            f"no minimum was found in {config.rounds} rounds: {explore.empty_because(exploration.landscape)}"
+        )
+    return Explored(made, exploration.landscape, supported)
+
+
+def _known(made: Problem, settings: ExploreConfig) -> Landscape | None:
+    """Return the minima that the search for penalties ended at, nearly; None where the loss is no sum over rows."""
+    if made.objective.outputs is None:
+        return None
+    starts = np.asarray(made.starts[: made.num_known])
+    return certify.certified(made.objective, made.symmetry, starts, starts[:0], settings)
+
+
+def scaled(landscape: Landscape, scale: Float[np.ndarray, " P"]) -> Landscape:
+    """Multiply all positions: from the coordinates of the search to weights, or with 1 / scale back.
+
+    Scales are powers of two, so that nothing is rounded. Hessians stay those of the search.
+    """
+    minima, states = landscape.minima, landscape.transition_states
+    return landscape._replace(
+        minima=minima._replace(positions=minima.positions * scale),
+        transition_states=states._replace(positions=states.positions * scale),
+    )
+
+
+def _tell(progress: Progress, config: ExplainConfig, exploration: Exploration, phase: str) -> None:
+    """Turn a phase of a round into a fraction done and a sentence."""
+    landscape, done = exploration.landscape, exploration.round - 1
+    minima, states = explore.coverage_of(landscape)
+    part = (done + explore.PHASES.index(phase) / len(explore.PHASES)) / config.rounds
+    compiling = ", compiling" if done == 0 else ""
+    found = f"{minima.found} minima, {states.found} transition states, coverage {states.coverage:.0%}"
+    first = _PENALTIES if config.penalty == "evidence" else 0.0
+    progress(first + (0.9 - first) * part, f"{phase}{compiling} ({found})")
+
+
+def _resume(fresh: Exploration, checkpoint: Path, origin: dict[str, np.ndarray]) -> Exploration:
+    try:
+        landscape, saved = database.load(checkpoint), database.load_extra(checkpoint)
+        if not origin.keys() <= saved.keys():
+            raise DataError(f"{checkpoint} does not say what it was made from: do not resume")
+        before, now = (json.loads(str(each["settings"])) for each in (saved, origin))
+        different = [name for name, value in now.items() if before.get(name) != value]
+        if different:
+            raise DataError(
+                f"{checkpoint} was made with another {', '.join(different)}: take the same, or do not resume"
+            )
+        if saved["data"] != origin["data"]:
+            raise DataError(f"{checkpoint} was made from other data: do not resume")
+        if any(not np.array_equal(saved[name], origin[name]) for name in origin.keys() - {"settings", "data"}):
+            raise DataError(f"{checkpoint} was made at other penalties, by another version or machine: do not resume")
+        return explore.restore(fresh, scaled(landscape, 1 / origin["scale"]), saved)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"cannot resume: {error}") from error
+
+
+def _settings(config: ExplainConfig) -> dict[str, Any]:
+    """The settings that shape the exploration: a change of the others does not forbid to resume."""
+    names = ("hidden", "activation", "loss", "penalty", "minima", "seed")
+    return json.loads(json.dumps({name: asdict(config)[name] for name in names}))
+
+
+def _digest(dataset: Dataset) -> str:
+    arrays = (dataset.x_train, dataset.y_train)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()

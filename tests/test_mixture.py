@@ -1,0 +1,125 @@
+"""Which networks the data support: what they find, what they leave, what the budget cuts."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxscape import mixture, predict
+from jaxscape.datasets import Dataset, Table, prepare
+from jaxscape.mixture import interacting_pairs, padded, weight_groups
+from jaxscape.problem import ExplainConfig, problem
+
+
+def table(x, y, name="y"):
+    frame = pd.DataFrame(x, columns=[f"c{i}" for i in range(np.shape(x)[1])])
+    return prepare(Table("made", frame, pd.Series(y, name=name), name))
+
+
+@pytest.fixture(scope="module")
+def product():
+    """Two columns whose product of signs decides, among eight; one more with a copy."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 8))
+    x[:, 7] = x[:, 6]
+    return table(x, (x[:, 1] * x[:, 4] + 0.3 * rng.normal(size=200) > 0).astype(int))
+
+
+@pytest.fixture(scope="module")
+def supported(product):
+    return mixture.fit(product, ((1,), (4,)))
+
+
+def test_groups_are_columns_and_layers():
+    assert weight_groups((3, 2, 2, 1), np.array([0, 0, 1])).tolist() == [0] * 4 + [1] * 2 + [2] * 2 + [3] * 4 + [
+        4
+    ] * 2 + [
+        5,
+        5,
+        6,
+    ]
+
+
+def test_what_two_columns_do_together_is_found(product, supported):
+    assert supported.best.hidden == (4,)
+    assert supported.best.awake[[1, 4]].all()
+    assert supported.best.awake.sum() <= 4
+    assert interacting_pairs(product, np.arange(140))[0].tolist() == [1, 4]
+
+
+def test_interactions_are_those_of_an_analysis_of_variance(product):
+    """The first pair's interaction sum of squares, cell by cell."""
+    x, y = product.x_train, product.y_train
+    cells = [np.digitize(x[:, i], np.quantile(x[:, i], [0.25, 0.5, 0.75])) for i in range(8)]
+    target = y - y.mean()
+
+    def squares(labels):
+        return sum(target[labels == k].sum() ** 2 / np.sum(labels == k) for k in np.unique(labels))
+
+    told = {
+        (i, j): squares(4 * cells[i] + cells[j]) - squares(cells[i]) - squares(cells[j])
+        for i in range(8)
+        for j in range(i + 1, 8)
+    }
+    assert interacting_pairs(product, np.arange(140)).tolist() == [
+        list(p) for p in sorted(told, key=lambda p: -told[p])
+    ]
+
+
+def test_networks_count_by_their_evidence_and_once(supported):
+    values = np.array([supported.sizes[i].found.log_evidence[j] for i, j in supported.networks])
+    np.testing.assert_allclose(supported.weights[1:] / supported.weights[0], np.exp((values[1:] - values[0]) / 2))
+    assert supported.weights.sum() == pytest.approx(1)
+    for size in np.unique(supported.networks[:, 0]):
+        own = np.sort(values[supported.networks[:, 0] == size])
+        assert np.all(np.diff(own) > 0.05)
+
+
+def test_a_padded_network_says_the_same(product, supported):
+    made = problem(product, ExplainConfig(hidden=(4,)), supported)
+    small = np.asarray(made.starts[0]) * made.scale
+    wide = padded(small, (4,), (6,), made.inputs, 1)
+    shape = mixture.objective_of(product, (6,), "tanh", jnp.asarray(product.x_train), jnp.asarray(product.y_train))
+    one = predict.Members(small[None], np.ones(1), made.objective.unravel, "tanh")
+    other = predict.Members(wide[None], np.ones(1), shape.unravel, "tanh")
+    np.testing.assert_allclose(
+        predict.outputs(one, made.seen.x_test), predict.outputs(other, product.x_test), atol=1e-12
+    )
+
+
+def test_starts_and_penalties_are_the_same_for_one_seed(product, supported):
+    again = mixture.fit(product, ((1,), (4,)))
+    np.testing.assert_array_equal(again.best.found.alphas, supported.best.found.alphas)
+
+
+def test_the_same_column_twice_has_one_penalty(product, supported):
+    for size in supported.sizes:
+        np.testing.assert_array_equal(size.found.alphas[:, 6], size.found.alphas[:, 7])
+
+
+def test_noise_leaves_a_constant():
+    rng = np.random.default_rng(1)
+    data = table(rng.normal(size=(200, 5)), rng.integers(0, 2, 200))
+    found = mixture.fit(data, ((1,), (3,)))
+    assert found.best.awake.sum() <= 1
+    share = data.y_train.mean()
+    constant = len(data.y_train) * (share * np.log(share) + (1 - share) * np.log(1 - share))
+    # Over five columns and their penalties the largest evidence lies a little above that of none of them.
+    assert constant - 1 < found.best.log_evidence < constant + 3
+
+
+def test_what_does_not_fit_the_budget_is_cut_and_said():
+    rng = np.random.default_rng(0)
+    rows, columns = 200_000, 40
+    x = np.broadcast_to(rng.normal(size=(1, columns)), (rows, columns))
+    y = np.zeros(rows)
+    y[:1000] = 1
+    big = Dataset("big", "y", "binary", ("0", "1"), x, y, x[:9], y[:9], ("a",) * 40, ("a",) * 40, np.arange(40), ())
+    plan = mixture._plan(big, mixture.SIZES)
+    assert plan.restarts == 8
+    assert mixture._MIN_ROWS <= len(plan.rows) < rows
+    assert big.y_train[plan.rows].sum() >= 400
+    # Each class counts as it does in all rows.
+    labels = big.y_train[plan.rows]
+    assert plan.weights @ labels / plan.weights.sum() == pytest.approx(0.005)
+    assert any("of 200,000 training rows" in sentence for sentence in plan.cut)
