@@ -171,6 +171,7 @@ def explain(
                 strata=strata,
                 control=control,
                 num_draws=config.num_draws,
+                num_shuffles=50,
             )
             for control in (strata, bins)
         ]
