@@ -99,6 +99,8 @@ def judge(name: str, methods: Iterable[str]) -> list[dict[str, Any]]:
             row["power"] = float(np.mean(p_values[truth] <= FDR)) if truth.any() else None
         rows.append(row)
     jax.monitoring.unregister_event_duration_listener(listen)
+    # The programs of some dozens of tables take more mappings than a process may have, and it dies.
+    jax.clear_caches()
     return rows
 
 
@@ -127,8 +129,7 @@ def run(names: list[str], methods: list[str], out: Path | None, header: dict[str
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as cache,
-        # After some dozens of tables the compiled programs take more mappings than a process may have, and it dies.
-        concurrent.futures.ProcessPoolExecutor(workers, context, start, (cache,), max_tasks_per_child=6) as pool,
+        concurrent.futures.ProcessPoolExecutor(workers, context, start, (cache,)) as pool,
     ):
         jobs = {pool.submit(judge, name, [m for m in methods if (name, m) not in done]): name for name in wanted}
         for job in concurrent.futures.as_completed(jobs):

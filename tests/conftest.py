@@ -2,6 +2,7 @@
 
 import jax
 import matplotlib as mpl
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
@@ -12,3 +13,10 @@ mpl.use("Agg")
 
 # Before the first import of the library: wraps its functions.
 install_import_hook("jaxscape", "beartype.beartype")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Drop what a module compiled: the programs of the whole suite take nearly all mappings a process may have."""
+    yield
+    jax.clear_caches()
