@@ -22,7 +22,7 @@ from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
 from jaxscape.datasets import DataError, Dataset
 from jaxscape.evidence import Evidence, EvidenceConfig
-from jaxscape.objective import Objective, from_rows
+from jaxscape.objective import Objective, flattened, from_rows
 
 SIZES = ((1,), (2,), (3,), (5,), (8,))
 _TEMPERATURE = 2.0  # of the weights of networks, in nats
@@ -55,14 +55,13 @@ class Size(NamedTuple):
 
 class Mixture(NamedTuple):
     """Networks that predict together: of `sizes`, the distinct ends of restarts, `networks (m, 2)` (place of the size,
-    place of the restart), the one of best evidence first, and how much each counts, `weights (m,)`; `alone (columns,)`:
-    the evidence that a network of each column alone adds to none; `added (columns,)`: the same on top of the best
-    network; `cut`: what the budget did not allow, in words."""
+    place of the restart), the one of best evidence first, and how much each counts, `weights (m,)`; `added (columns,)`:
+    the evidence that a network of each column alone adds to the best network; `cut`: what the budget did not allow, in
+    words."""
 
     sizes: tuple[Size, ...]
     networks: Int[np.ndarray, "m 2"]
     weights: Float[np.ndarray, " m"]
-    alone: Float[np.ndarray, " columns"]
     added: Float[np.ndarray, " columns"]
     cut: tuple[str, ...]
 
@@ -93,7 +92,12 @@ def example(sizes: tuple[int, ...]) -> network.Params:
 
 def architecture(dataset: Dataset, hidden: Sequence[int], num_inputs: int) -> tuple[int, ...]:
     """Return the sizes of all layers."""
-    return (num_inputs, *hidden, len(dataset.classes) if dataset.task == "multiclass" else 1)
+    return (num_inputs, *hidden, num_outputs(dataset))
+
+
+def num_outputs(dataset: Dataset) -> int:
+    """Return how many outputs a network has: one for each of several classes, else one."""
+    return len(dataset.classes) if dataset.task == "multiclass" else 1
 
 
 def errors_of(dataset: Dataset) -> Any:
@@ -131,12 +135,15 @@ def fit(
         activation: of the units.
         seed: of the starts.
         progress: called with the fraction done and what is being done.
+
+    Raises:
+        DataError: if the loss of every network is not finite.
     """
     rng = np.random.default_rng(seed)
     plan = _plan(dataset, hidden)
     x, y = jnp.asarray(dataset.x_train[plan.rows]), jnp.asarray(dataset.y_train[plan.rows])
     progress(0.0, "asking each column alone")
-    nothing = np.zeros((len(y), _num_outputs(dataset)))
+    nothing = np.zeros((len(y), num_outputs(dataset)))
     alone = added_evidence(dataset, activation, plan, nothing + _constant(dataset, plan), rng)
     pairs = interacting_pairs(dataset, plan.rows)
     jobs = []
@@ -176,13 +183,13 @@ def fit(
     best = fitted[networks[0, 0]]
     outputs = outputs_of(dataset, best, activation, dataset.x_train[plan.rows])
     added = added_evidence(dataset, activation, plan, outputs, rng)
-    return Mixture(tuple(fitted), networks, weights, alone, added, plan.cut)
+    return Mixture(tuple(fitted), networks, weights, added, plan.cut)
 
 
 def _best_first(dataset: Dataset, units: tuple[int, ...], groups: np.ndarray, found: Evidence) -> Size:
     order = np.argsort(-found.log_evidence, kind="stable")
     found = jax.tree.map(lambda leaf: leaf[order], found)
-    awake = np.asarray(found.determined[0, : len(dataset.features)]) >= evidence.AWAKE
+    awake = evidence.awake(found)[0, : len(dataset.features)]
     # The landscape needs a weight to explore.
     awake[np.asarray(found.determined[0, : len(awake)]).argmax()] = True
     return Size(units, found, awake, float(found.log_evidence[0]), groups)
@@ -207,14 +214,12 @@ def _weigh(sizes: list[Size]) -> tuple[Int[np.ndarray, "m 2"], Float[np.ndarray,
     return np.array(places)[order[kept]], weights[kept] / weights[kept].sum()
 
 
-def network_of(
-    dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...], num_outputs: int
-) -> Float[np.ndarray, " Q"]:
+def network_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...]) -> Float[np.ndarray, " Q"]:
     """Return the end of a restart with as many units as the widest; the weights of columns it does not use are zero."""
     position = np.array(size.found.positions[restart])
-    used = (np.asarray(size.found.determined[restart, : len(dataset.features)]) >= evidence.AWAKE)[dataset.column]
+    used = evidence.awake(size.found)[restart, : len(dataset.features)][dataset.column]
     position[: used.size * size.hidden[0]].reshape(used.size, -1)[~used] = 0
-    return padded(position, size.hidden, widest, np.ones(used.size, bool), num_outputs)
+    return padded(position, size.hidden, widest, np.ones(used.size, bool), num_outputs(dataset))
 
 
 def _num_cores() -> int:
@@ -245,8 +250,9 @@ def _plan(dataset: Dataset, hidden: Sequence[tuple[int, ...]]) -> _Plan:
         number = min(max(number, _MIN_ROWS), num_rows)
         while len(chosen) > 1 and restarts * cost(number) > _MAX_FLOPS:
             cut.append(f"networks of {chosen.pop()[0]} units were left out")
+        number = min(max(number, int(_MAX_FLOPS / (restarts * cost(1)))), num_rows)
         if number < num_rows:
-            rows = _draw(dataset, min(max(number, int(_MAX_FLOPS / (restarts * cost(1)))), num_rows))
+            rows = _draw(dataset, number)
             cut.append(f"the penalties were chosen from {len(rows):,} of {num_rows:,} training rows")
     if restarts * cost(len(rows)) > 2 * _MAX_FLOPS:
         cut.append("this is as little as is of use, and it may still take long")
@@ -406,14 +412,10 @@ def _constant(dataset: Dataset, plan: _Plan) -> Float[np.ndarray, " K"]:
     return np.array([np.log(shares[1] / shares[0])]) if dataset.task == "binary" else np.log(shares)
 
 
-def _num_outputs(dataset: Dataset) -> int:
-    return len(dataset.classes) if dataset.task == "multiclass" else 1
-
-
 def outputs_of(dataset: Dataset, size: Size, activation: str, x: Float[np.ndarray, "n inputs"]) -> np.ndarray:
     """Return the outputs of the best network of a size."""
-    objective = objective_of(dataset, size.hidden, activation, jnp.asarray(x), jnp.zeros(len(x)))
-    return np.asarray(network.mlp(activation)(objective.unravel(jnp.asarray(size.found.positions[0])), jnp.asarray(x)))
+    _, _, unravel = flattened(example(architecture(dataset, size.hidden, x.shape[1])))
+    return np.asarray(network.mlp(activation)(unravel(jnp.asarray(size.found.positions[0])), jnp.asarray(x)))
 
 
 def padded(

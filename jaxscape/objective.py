@@ -83,7 +83,7 @@ def from_loss(
     (3, 3.0)
     """
     _check_params(params)
-    size, _, unravel = _flattened(params)
+    size, _, unravel = flattened(params)
     out = jax.eval_shape(lambda params, data: _as_output(loss(params, data)), params, data)
     if out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"loss(params, data) must return a floating-point scalar, got {out}")
@@ -131,7 +131,7 @@ def from_rows(
     (0.8333333333333334, 1.6666666666666667)
     """
     _check_params(params)
-    size, dtype, _ = _flattened(params)
+    size, dtype, _ = flattened(params)
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves((x, y))]
     num_rows = next((shape[0] for shape in shapes if shape), 0)
     if num_rows == 0 or any(shape[:1] != (num_rows,) for shape in shapes):
@@ -174,8 +174,8 @@ def _check_strengths(name: str, given: Any, length: int) -> None:
         raise ValueError(f"{name} must be finite and not negative, got {name}[{bad[0]}] = {given[bad[0]]}")
 
 
-def _flattened(params: Any) -> tuple[int, Any, Callable[[Float[Array, " P"]], Any]]:
-    """Return the length and dtype of the flat vector, and the way back, without computing anything."""
+def flattened(params: Any) -> tuple[int, Any, Callable[[Float[Array, " P"]], Any]]:
+    """Return the length and dtype of the flat vector of such parameters, and the way back, computing nothing."""
     found = []
 
     def flatten(params: Any) -> Array:

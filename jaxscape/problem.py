@@ -22,14 +22,14 @@ from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.explore import Budget, Exploration
 from jaxscape.mixture import Mixture
-from jaxscape.objective import Objective, from_loss, from_rows, hessian, ravel
+from jaxscape.objective import Objective, flattened, from_loss, from_rows, hessian, ravel
 from jaxscape.predict import Loss, Members
 from jaxscape.search.basin_hopping import HoppingConfig
 from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.symmetry import Symmetry
 
 _NUM_WALKERS = 8
-MAX_MODELS = 100
+_MAX_MODELS = 100
 _MAX_RANKED = 1000  # the Hessian of a smooth AUC takes gigabytes beyond
 _LARGEST_SCALE = 4.0  # of a weight: a weak penalty says that the data decide, not that long steps are wanted
 # Where the noise of a regression is small L-BFGS takes thousands of gradients (boston: 0 of 32 starts in 5,000,
@@ -174,24 +174,22 @@ def members_of(
     Returns:
         The networks, those of the landscape first, and the ids of these, the lowest first.
     """
-    lowest = np.argsort(landscape.minima.energies, kind="stable")[:MAX_MODELS]
+    lowest = np.argsort(landscape.minima.energies, kind="stable")[:_MAX_MODELS]
     weights = landscape.minima.positions[lowest] * found.scale
     if supported is None:
         share = np.full(len(lowest), 1 / len(lowest))
         return Members(weights, share, found.objective.unravel, config.activation), lowest
     others = supported.networks[1:] if config.loss == "likelihood" else supported.networks[:0]
     widest = max([found.hidden, *(supported.sizes[i].hidden for i in others[:, 0])])
-    num_outputs = mixture.architecture(dataset, widest, 1)[-1]
+    num_outputs = mixture.num_outputs(dataset)
     wide = [mixture.padded(each, found.hidden, widest, found.inputs, num_outputs) for each in weights]
-    wide += [mixture.network_of(dataset, supported.sizes[i], j, widest, num_outputs) for i, j in others.tolist()]
+    wide += [mixture.network_of(dataset, supported.sizes[i], j, widest) for i, j in others.tolist()]
     energies, curvatures = landscape.minima.energies[lowest], landscape.minima.log_determinants[lowest]
     # A smooth AUC is no likelihood, and curvatures of very many weights are not known: then all count the same.
     likely = config.loss != "auc" and np.all(np.isfinite(curvatures))
     within = softmax(-len(dataset.y_train) * energies - curvatures / 2 if likely else 0 * energies)
     shares = np.concatenate([supported.weights[0] * within, supported.weights[1 : 1 + len(others)]])
-    unravel = mixture.objective_of(
-        dataset, widest, config.activation, jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
-    ).unravel
+    _, _, unravel = flattened(mixture.example(mixture.architecture(dataset, widest, len(found.inputs))))
     return Members(np.array(wide), shares / shares.sum(), unravel, config.activation), lowest
 
 

@@ -272,15 +272,13 @@ def _evidence(explanation: Explanation) -> dict[str, Any] | None:
 
 def support_sentence(explanation: Explanation) -> str | None:
     """Say in words what the data support; None where the penalty was given."""
-    found, landscape = _evidence(explanation), explanation.landscape
-    if found is None:
+    if explanation.supported is None:
         return None
-    best = explanation.supported.best if explanation.supported else None
-    assert best is not None
-    units = " and ".join(map(str, found["units"]))
-    minima = len(landscape.minima.energies)
+    best = explanation.supported.best
+    units = " and ".join(map(str, best.hidden))
+    minima = len(explanation.landscape.minima.energies)
     text = (
-        f"The data support {units} hidden unit{'s' * (found['units'] != [1])} and {int(best.awake.sum())} of "
+        f"The data support {units} hidden unit{'s' * (best.hidden != (1,))} and {int(best.awake.sum())} of "
         f"{len(best.awake)} columns (the network of best evidence; others use others)."
     )
     if minima == 1:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxscape import basin_hopping, from_loss, surfaces
+from jaxscape import basin_hopping, from_loss, from_rows, surfaces
+from jaxscape.losses import squared_errors
 from jaxscape.search.basin_hopping import HoppingConfig
+from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.search.points import Status
 
 CONFIG = HoppingConfig(temperature=0.05)
@@ -86,3 +88,16 @@ def test_a_full_buffer_says_so():
     assert buffer.count == 3
     assert np.all(buffer.points.status == Status.CONVERGED)
     assert jnp.all(buffer.points.energy > 0)
+
+
+def test_walkers_hop_between_the_minima_of_rows_by_gauss_newton():
+    x, y = jnp.ones((4, 1)), jnp.array([0.9, 1.1, 1.0, 1.0])
+    model = from_rows(lambda a, x: x * a**2, squared_errors, jnp.zeros(1), x, y, precision=0.0)  # minima at -1 and 1
+    config = HoppingConfig(temperature=1.0, step_size=2.0, descent=GaussNewtonConfig())
+    state = basin_hopping.init(jax.random.key(0), jnp.full((2, 1), 0.3), config)
+    _, buffer = basin_hopping.run(model, state, config, num_steps=200, capacity=60)
+    ends = np.asarray(buffer.points.position)[: int(buffer.count), 0]
+    ends = ends[np.asarray(buffer.points.status)[: len(ends)] == Status.CONVERGED]
+    away = ends[np.abs(ends) > 1e-3]  # between them is a maximum, where a symmetric step can end
+    assert set(np.sign(away)) == {-1, 1}
+    np.testing.assert_allclose(np.abs(away), 1, atol=1e-7)
