@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from jaxscape.objective import Objective, flattened, from_rows
 SIZES = ((1,), (2,), (3,), (5,), (8,))
 _TEMPERATURE = 2.0  # of the weights of networks, in nats
 _SAME = 0.05  # nats
+_AS_GOOD = 0.5  # nats: by so little the data do not prefer a larger network
 _MAX_NETWORKS, _LEAST = 40, 0.005  # of the weight of all
 _MOST, _FEWEST = 24, 8  # restarts of each size
 _FLOPS = 1.5e11  # for all restarts, while there are more than the fewest
@@ -55,9 +57,9 @@ class Size(NamedTuple):
 
 class Mixture(NamedTuple):
     """Networks that predict together: of `sizes`, the distinct ends of restarts, `networks (m, 2)` (place of the size,
-    place of the restart), the one of best evidence first, and how much each counts, `weights (m,)`; `added (columns,)`:
-    the evidence that a network of each column alone adds to the best network; `cut`: what the budget did not allow, in
-    words."""
+    place of the restart), and how much each counts, `weights (m,)`: first the smallest of those whose evidence is the
+    best, give or take half a nat, then the others, the best first; `added (columns,)`: the evidence that a network of
+    each column alone adds to the first network; `cut`: what the budget did not allow, in words."""
 
     sizes: tuple[Size, ...]
     networks: Int[np.ndarray, "m 2"]
@@ -67,7 +69,7 @@ class Mixture(NamedTuple):
 
     @property
     def best(self) -> Size:
-        """The size of best evidence."""
+        """The smallest size of best evidence, give or take half a nat."""
         return self.sizes[self.networks[0, 0]]
 
 
@@ -196,7 +198,10 @@ def _best_first(dataset: Dataset, units: tuple[int, ...], groups: np.ndarray, fo
 
 
 def _weigh(sizes: list[Size]) -> tuple[Int[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
-    """Choose networks by their evidence. Ends of restarts at the same evidence are one network, found again."""
+    """Choose networks by their evidence: the one to explore, then the others.
+
+    Ends of restarts at the same evidence are one network, found again.
+    """
     places, values = [], []
     for i, size in enumerate(sizes):
         known: list[float] = []
@@ -211,7 +216,12 @@ def _weigh(sizes: list[Size]) -> tuple[Int[np.ndarray, "m 2"], Float[np.ndarray,
     order = np.argsort(-total, kind="stable")[:_MAX_NETWORKS]
     weights = np.exp((total[order] - total.max()) / _TEMPERATURE)
     kept = weights >= _LEAST * weights.sum()
-    return np.array(places)[order[kept]], weights[kept] / weights[kept].sum()
+    networks, weights = np.array(places)[order[kept]], weights[kept] / weights[kept].sum()
+    # Sizes go up, and of each the best restart comes first.
+    as_good = np.flatnonzero(total[order[kept]] >= total.max() - _AS_GOOD)
+    first = min(as_good.tolist(), key=lambda k: tuple(networks[k]))
+    front = np.argsort(np.arange(len(weights)) != first, kind="stable")
+    return networks[front], weights[front]
 
 
 def network_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...]) -> Float[np.ndarray, " Q"]:
@@ -354,15 +364,18 @@ def added_evidence(
     groups = weight_groups(sizes, np.zeros(width, int))
     params = example(sizes)
     starts, alphas = _starts(rng, sizes, np.zeros(width, int), [np.zeros(1, int)] * 2, groups)
+    known, target = jnp.asarray(offset), jnp.asarray(y)
+    nothing = jnp.zeros((len(y), width))
+    objective = from_rows(
+        _on_top(activation), errors_of(dataset), params, (nothing, known), target, weights=plan.weights, precision=0.0
+    )
+    ones = jnp.asarray(np.ones_like(alphas))
     gains = np.empty(num_columns)
     for i in range(num_columns):
         inputs = x[:, dataset.column == i]
-        inputs = np.pad(inputs, ((0, 0), (0, width - inputs.shape[1])))
-        data = (jnp.asarray(inputs), jnp.asarray(offset))
-        objective = from_rows(
-            _on_top(activation), errors_of(dataset), params, data, jnp.asarray(y), weights=plan.weights, precision=0.0
-        )
-        found = evidence.fit(objective, groups, jnp.asarray(starts), jnp.asarray(np.ones_like(alphas)), _ONE_COLUMN)
+        inputs = jnp.asarray(np.pad(inputs, ((0, 0), (0, width - inputs.shape[1]))))
+        column = replace(objective, data=objective.data._replace(x=(inputs, known)))
+        found = evidence.fit(column, groups, jnp.asarray(starts), ones, _ONE_COLUMN)
         gains[i] = float(np.max(found.log_evidence))
     return gains + plan.weights @ np.asarray(errors_of(dataset)(jnp.asarray(offset), jnp.asarray(y)))
 

@@ -279,7 +279,7 @@ def support_sentence(explanation: Explanation) -> str | None:
     minima = len(explanation.landscape.minima.energies)
     text = (
         f"The data support {units} hidden unit{'s' * (best.hidden != (1,))} and {int(best.awake.sum())} of "
-        f"{len(best.awake)} columns (the network of best evidence; others use others)."
+        f"{len(best.awake)} columns (the smallest network of best evidence; others use others)."
     )
     if minima == 1:
         text += " At these penalties the search found a single minimum, up to copies."

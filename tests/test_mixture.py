@@ -7,6 +7,7 @@ import pytest
 
 from jaxscape import mixture, predict
 from jaxscape.datasets import Dataset, Table, prepare
+from jaxscape.evidence import Evidence
 from jaxscape.mixture import interacting_pairs, padded, weight_groups
 from jaxscape.problem import ExplainConfig, problem
 
@@ -73,6 +74,17 @@ def test_networks_count_by_their_evidence_and_once(supported):
     for size in np.unique(supported.networks[:, 0]):
         own = np.sort(values[supported.networks[:, 0] == size])
         assert np.all(np.diff(own) > 0.05)
+
+
+def test_of_networks_as_good_the_smallest_is_explored():
+    def size(units, *values):
+        values = np.array(values)
+        found = Evidence(values[:, None], values, values, values[:, None], values[:, None], values)
+        return mixture.Size((units,), found, np.ones(1, bool), values[0], np.zeros(1, int))
+
+    networks, weights = mixture._weigh([size(1, -33.0, -33.4), size(2, -30.2, -30.4), size(3, -30.0, -31.0)])
+    assert networks.tolist() == [[1, 0], [2, 0], [1, 1], [2, 1], [0, 0], [0, 1]]
+    np.testing.assert_allclose(weights / weights[1], np.exp(np.array([-0.2, 0, -0.4, -1, -3, -3.4]) / 2))
 
 
 def test_a_padded_network_says_the_same(product, supported):

@@ -52,8 +52,9 @@ def test_the_one_column_that_drives_is_named_and_no_other(report):
     assert summary["performance"]["auc_test"] > 0.9
     evidence = summary["evidence"]
     assert min(evidence["penalties"], key=evidence["penalties"].get) == "driver"
-    best = max(evidence["sizes"], key=lambda size: size["log_evidence"])
-    assert best["units"] == evidence["units"] == summary["model"]["hidden"]
+    most = max(size["log_evidence"] for size in evidence["sizes"])
+    as_good = [size["units"] for size in evidence["sizes"] if size["log_evidence"] >= most - 0.5]
+    assert min(as_good) == evidence["units"] == summary["model"]["hidden"]
     assert sum(size["weight"] for size in evidence["sizes"]) == pytest.approx(1)
     page = (report / "index.html").read_text()
     assert page.index("How well the networks predict") < page.index(
