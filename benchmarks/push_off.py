@@ -22,7 +22,17 @@ from results import head, line, record, table
 from scipy.integrate import solve_ivp
 from smoke import arguments
 
-from jaxscape import database, eigenvector_following, lbfgs, newton, objective, quench, surfaces, symmetry
+from jaxscape import (
+    database,
+    eigenvector_following,
+    lbfgs,
+    newton,
+    objective,
+    quench,
+    steepest_descent,
+    surfaces,
+    symmetry,
+)
 from jaxscape.landscape.database import Points
 
 SURFACES = {
@@ -112,6 +122,11 @@ def ends_of_flow(problem: Any, starts: np.ndarray) -> Any:
     return settled
 
 
+def steepest(problem: Any, states: Any, *, num_lanes: int) -> Any:
+    config = eigenvector_following.PushOffConfig(path=steepest_descent.PathConfig())
+    return eigenvector_following.push_off(problem, states, config, num_lanes=num_lanes)
+
+
 def lbfgs_alone(problem: Any, states: Any, *, num_lanes: int) -> Any:
     """What the library did before: a push of 0.02, then L-BFGS with steps of at most 0.1."""
     pushes = jnp.stack([-states.eigenvector, states.eigenvector]) * 0.02
@@ -151,7 +166,7 @@ def main() -> None:
         undetermined = np.zeros(len(starts), bool)
         print(f"<!-- {name}: gradient flow {time.perf_counter() - began:.0f} s -->", flush=True)
         states = jax.tree.map(jnp.asarray, states)
-        methods = {"push_off": eigenvector_following.push_off, "L-BFGS alone": lbfgs_alone}
+        methods = {"push_off": eigenvector_following.push_off, "push_off, path": steepest, "L-BFGS alone": lbfgs_alone}
         for method, run in methods.items():
             jax.block_until_ready(run(problem, states, num_lanes=8))
             began = time.perf_counter()

@@ -87,6 +87,22 @@ def test_the_push_off_goes_downhill_to_both_minima(mueller_brown_saddles):
         np.testing.assert_allclose(nearest, 0, atol=1e-6)
 
 
+def test_the_way_down_from_a_saddle_never_rises(mueller_brown_saddles):
+    problem, polished = mueller_brown_saddles
+    saddles = eigenvector_following.TransitionState(polished.point, polished.eigenvalues[:, 0], polished.eigenvector)
+    before = np.broadcast_to(saddles.point.energy, (2, len(saddles.eigenvalue)))
+    where = np.broadcast_to(saddles.point.position, (2, *saddles.point.position.shape))
+    for steps in range(1, 60):
+        config = eigenvector_following.PushOffConfig(descent=lbfgs.LbfgsConfig(max_step=0.05, max_evaluations=steps))
+        found = eigenvector_following.push_off(problem, saddles, config)
+        energies = np.stack([found.minus.energy, found.plus.energy])
+        positions = np.stack([found.minus.position, found.plus.position])
+        assert np.all(energies <= before + 1e-9)
+        assert np.linalg.norm(positions - where, axis=2).max() < 0.051
+        before, where = energies, positions
+    assert np.all(before < saddles.point.energy - 1)
+
+
 def test_a_search_that_only_climbs_says_so_in_bounded_time():
     bowl = from_loss(lambda x, _: jnp.sum(x**2), jnp.zeros(3))
     found = eigenvector_following.search(bowl, jnp.ones((2, 3)), jnp.ones((2, 3)))
@@ -189,7 +205,8 @@ def test_push_offs_end_where_the_gradient_flow_ends():
         polished.eigenvalues[good, 0],
         polished.eigenvector[good],
     )
-    found = eigenvector_following.push_off(problem, saddles)
+    steepest = eigenvector_following.PushOffConfig(path=steepest_descent.PathConfig())
+    found = eigenvector_following.push_off(problem, saddles, steepest)
     gradient = jax.jit(lambda x: objective.value_and_grad(problem, x)[1])
     for row in range(8):
         for sign, end in ((-1, found.minus), (1, found.plus)):

@@ -47,12 +47,17 @@ class FollowingConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PushOffConfig:
-    """Settings of the push-off: the `displacement` along the eigenvector, the steepest-descent `path` that decides
-    where it leads, and the `descent` that finishes it."""
+    """Settings of the push-off.
+
+    `displacement`: along the eigenvector; `descent`: the minimiser, whose short steps only go down, so that the way
+    stays below the saddle; `path`: follow the path of steepest descent first, None for not. Which minimum that path
+    leads to matters for rates and pathways, and costs ten times as much; that two minima are joined below the energy
+    of the saddle, which is all a disconnectivity graph says, any way down proves.
+    """
 
     displacement: Float[Array, ""] | float = 1e-3
-    path: PathConfig = PathConfig()  # noqa: RUF009  (frozen)
-    descent: LbfgsConfig = LbfgsConfig(max_step=0.02)  # noqa: RUF009  (frozen)
+    descent: LbfgsConfig = LbfgsConfig(max_step=0.05)  # noqa: RUF009  (frozen)
+    path: PathConfig | None = None
 
 
 class TransitionState(NamedTuple):
@@ -216,12 +221,12 @@ def push_off(
     num_lanes: int = 32,
     count: Int[Array, ""] | int | None = None,
 ) -> Connection:
-    """Descend from each transition state on both sides, along the path of steepest descent.
+    """Descend from each transition state on both sides, never rising above it.
 
     Args:
         objective: the landscape.
         transition_states: polished saddles, a batch of `n`.
-        config: settings.
+        config: settings; with a `path`, the descent is the steepest.
         num_lanes: descents in work at once.
         count: take only this many of the transition states, from the first.
 
@@ -230,23 +235,31 @@ def push_off(
         the descent does not end below the transition state. A path that takes more steps than `config.path` allows is
         finished by the minimiser.
     """
-    starts = _displaced(objective, transition_states, config)
+    starts = _displaced(objective, transition_states, config.displacement)
     twice = None if count is None else 2 * count
-    paths = descend(objective, starts, config.path, num_lanes=num_lanes, count=twice)
-    ends = quench(objective, paths.position, config.descent, num_lanes=num_lanes, count=twice)
+    spent = jnp.full(len(starts), len(_FACTORS))
+    if config.path is not None:
+        paths = descend(objective, starts, config.path, num_lanes=num_lanes, count=twice)
+        starts, spent = paths.position, spent + paths.num_evaluations
+    ends = quench(objective, starts, config.descent, num_lanes=num_lanes, count=twice)
+    return _connections(transition_states, ends, spent)
+
+
+@jax.jit
+def _connections(transition_states: TransitionState, ends: StationaryPoint, spent: Int[Array, " twice"]) -> Connection:
     converged = (ends.status == Status.CONVERGED) & (ends.energy < jnp.repeat(transition_states.point.energy, 2))
-    ends = ends._replace(num_evaluations=ends.num_evaluations + paths.num_evaluations + len(_FACTORS))
-    ends = ends._replace(status=jnp.where(converged, Status.CONVERGED.value, Status.PUSHOFF_FAILED.value))
+    status = jnp.where(converged, Status.CONVERGED.value, Status.PUSHOFF_FAILED.value)
+    ends = ends._replace(num_evaluations=ends.num_evaluations + spent, status=status)
     minus, plus = (jax.tree.map(lambda leaf: leaf[side::2], ends) for side in (0, 1))  # noqa: B023
     return Connection(transition_states, minus, plus)
 
 
 @jax.jit
 def _displaced(
-    objective: Objective, transition_states: TransitionState, config: PushOffConfig
+    objective: Objective, transition_states: TransitionState, displacement: Float[Array, ""] | float
 ) -> Float[Array, "twice P"]:
     """Step off each saddle to both sides, in turn; NaN where no step lowers the energy."""
-    sizes = config.displacement * jnp.array(_FACTORS, transition_states.eigenvalue.dtype)
+    sizes = displacement * jnp.array(_FACTORS, transition_states.eigenvalue.dtype)
 
     def displace(position: Array, vector: Array, energy: Array) -> Array:
         trials = position + sizes[:, None] * vector
