@@ -53,7 +53,7 @@ def judge(family: str, size: str, config: ExplainConfig, rivals: list[str], land
     truth = made.informative
     began = time.perf_counter()
     checkpoint = None if landscapes is None else landscapes / f"{family}_{size}_{seed}.npz"
-    made, landscape, _ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    made, landscape, *_ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     objective, symmetry = made.objective, made.symmetry
     seconds = {"exploration": time.perf_counter() - began}
     lowest = np.argsort(landscape.minima.energies, kind="stable")[:100]

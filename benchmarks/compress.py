@@ -144,7 +144,7 @@ def means(jobs: list[Job], values: Float[np.ndarray, " n"]) -> dict[str, dict[st
 
 def judge(dataset: datasets.Dataset, config: ExplainConfig, checkpoint: Path | None) -> dict[str, Any] | None:
     """Compress the best network of one landscape in every way; None where there is no spread to judge by."""
-    made, landscape, _ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    made, landscape, *_ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     objective, symmetry = made.objective, made.symmetry
     began = time.perf_counter()
     lowest = np.argsort(landscape.minima.energies, kind="stable")[:MAX_MINIMA]

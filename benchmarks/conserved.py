@@ -59,7 +59,7 @@ def judge(data: str, config: ExplainConfig, landscapes: Path | None) -> Iterator
     seed = config.seed
     dataset = datasets.prepare(datasets.load(data, seed=seed), seed=seed)
     checkpoint = None if landscapes is None else landscapes / f"{dataset.name.split('.')[0]}_{seed}.npz"
-    made, landscape, _ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    made, landscape, *_ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     symmetry = made.symmetry
     score = scorer(dataset, config.activation, made.objective.unravel, dataset.x_test, dataset.y_test)
     candidates = input_weights(symmetry)

@@ -106,7 +106,7 @@ class Answer(NamedTuple):
 
 def explored(dataset: Dataset, config: ExplainConfig, checkpoint: Path | None) -> Explored:
     """Explore, or take from the checkpoint; measure importance with the reference's shuffles."""
-    made, landscape, _ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
+    made, landscape, *_ = explore_landscape(dataset, config, checkpoint=checkpoint, resume=True)
     energies, states = landscape.minima.energies, landscape.transition_states
     key = jax.random.fold_in(jax.random.key(REFERENCE.seed), 1)
     groups = attribution.near_copies(dataset.x_train, dataset.column)

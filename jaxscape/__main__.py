@@ -1,9 +1,11 @@
 """The command line: `python -m jaxscape explain DATA`."""
 
 import argparse
+import math
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -78,8 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         help="evidence: the data choose one for each column; a number: L2 strength of every weight, above 0",
     )
     explain.add_argument("--l2", help=argparse.SUPPRESS)
-    explain.add_argument("--minima", type=int, default=50, metavar="N", help="minima to look for")
-    explain.add_argument("--rounds", type=int, default=6, metavar="N", help="largest number of rounds of exploration")
+    explain.add_argument(
+        "--max-seconds",
+        type=float,
+        default=math.inf,
+        metavar="S",
+        help="stop exploring then (default: when it is complete, or a budget of gradients is spent)",
+    )
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same report")
     explain.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the report")
     explain.add_argument("--resume", action="store_true", help="go on with an interrupted exploration in DIR")
@@ -114,8 +121,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
         activation=options.activation,
         loss=options.loss,
         penalty=options.penalty,
-        minima=options.minima,
-        rounds=options.rounds,
+        max_seconds=options.max_seconds,
         seed=options.seed,
     )
     interrupted: list[int] = []
@@ -145,6 +151,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
                 compilation.use_cache()
             if not (options.resume and checkpoint.exists()):
                 report.discard(out)  # It would soon stand beside the landscape of another job.
+            threading.Thread(target=_import_ahead, daemon=True).start()
             found = explain(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
             show(0.98, "writing the report")
             report.write(found, out)
@@ -159,6 +166,14 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
         signal.signal(signal.SIGINT, usual)
     _print(console, found, out)
     return 0
+
+
+def _import_ahead() -> None:
+    """Import what is needed later while programs compile: a second of reading files."""
+    import matplotlib.figure  # noqa: F401
+    import sklearn.ensemble
+    import sklearn.linear_model
+    import sklearn.model_selection  # noqa: F401
 
 
 def _print(console: "Console", found: "Explanation", out: Path) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from jaxscape.datasets import Dataset, Task
+from jaxscape.datasets import Dataset, Task, drawn
 
 _TREES = (100, 200)  # fewest and most of a forest
 _ROWS_OF_FOREST = 250_000  # of all its trees together
 _ROWS_OF_TREE = 2_500
+_MAX_FITTED, _MAX_NUMBERS = 50_000, 1 << 22  # rows, and rows times inputs, that a model is fitted to
 _FARTHEST = 1e30  # trees are grown in float32; training rows are standardised
 
 
@@ -41,7 +42,7 @@ def fit(
     """Fit a linear model, a random forest and boosted trees to the training rows, and compare networks with them.
 
     The linear model is a ridge regression, or a logistic one, with the L2 strength that cross-validation within the
-    training rows prefers.
+    training rows prefers. Of very many training rows `num_fitted` are drawn, the same for all.
 
     Args:
         dataset: N held-out rows.
@@ -63,9 +64,19 @@ def fit(
         raise ValueError(f"outputs_test must have the shape {shape} for the held-out rows, got {outputs_test.shape}")
     if not np.all(np.isfinite(outputs_test)):
         raise ValueError("outputs_test holds values that are not finite")
+    weights = None
+    if (number := num_fitted(dataset)) < len(dataset.y_train):
+        rows, weights = drawn(dataset, number)
+        dataset = dataset._replace(x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
     # On busy cores the threads of OpenMP and BLAS wait for each other, up to twenty times as long as one alone takes.
     with threadpool_limits(1):
-        return Baselines(*(_compare(model, dataset, outputs_test) for model in _models(dataset, seed)))
+        return Baselines(*(_compare(model, dataset, weights, outputs_test) for model in _models(dataset, seed)))
+
+
+def num_fitted(dataset: Dataset) -> int:
+    """Return how many training rows the models are fitted to: all, or some where that would take minutes."""
+    num_rows, num_inputs = dataset.x_train.shape
+    return min(num_rows, _MAX_FITTED, max(_MAX_NUMBERS // num_inputs, 1))
 
 
 def score(
@@ -152,12 +163,15 @@ def _auc(positive: np.ndarray, outputs: Float[np.ndarray, " N"]) -> tuple[float,
 
 
 def _compare(
-    model: Any, dataset: Dataset, network: Float[np.ndarray, " N"] | Float[np.ndarray, "N classes"]
+    model: Any,
+    dataset: Dataset,
+    weights: Float[np.ndarray, " n"] | None,
+    network: Float[np.ndarray, " N"] | Float[np.ndarray, "N classes"],
 ) -> Baseline:
     with warnings.catch_warnings():
         # Where a thousand steps do not do, the penalty is among the weakest, and the model is what it is.
         warnings.filterwarnings("ignore", message="lbfgs failed to converge")
-        model.fit(dataset.x_train, dataset.y_train)
+        model.fit(dataset.x_train, dataset.y_train, **({} if weights is None else {"sample_weight": weights}))
     train, test = (_outputs(model, dataset.task, x) for x in (dataset.x_train, dataset.x_test))
     return Baseline(
         score(dataset.task, dataset.y_train, train)[0],

@@ -23,6 +23,7 @@ _MAX_CATEGORIES = 20
 _TEST_FRACTION = 0.3
 _MAX_CLASSES = 20
 _MISSING = "empty, NA, NaN, null or None"
+_PIECE = 64  # columns whose spread is computed at once: it takes a copy of them
 _FEW = 10  # held-out rows of a class below which a score means little
 _FRAUD_ROWS, _FRAUDS = 284_807, 492
 
@@ -277,8 +278,7 @@ def prepare(table: Table, *, task: Literal["auto"] | Task = "auto", seed: int = 
     if not names:
         raise DataError(f"{table.name}: all columns are constant or unusable, there is nothing to learn from")
     features = tuple(dict.fromkeys(columns))
-    encoded = np.concatenate(blocks, axis=1)
-    encoded = (encoded - encoded[train].mean(axis=0)) / encoded[train].std(axis=0)
+    x_train, x_test = _split(blocks, train, test)
     if chosen == "regression":
         values = _standardised(f"the target {table.target!r}", values, values[train])
         if np.ptp(values[test]) == 0:
@@ -291,15 +291,67 @@ def prepare(table: Table, *, task: Literal["auto"] | Task = "auto", seed: int = 
         target=table.target,
         task=chosen,
         classes=classes,
-        x_train=encoded[train],
+        x_train=x_train,
         y_train=values[train],
-        x_test=encoded[test],
+        x_test=x_test,
         y_test=values[test],
         features=features,
         inputs=tuple(names),
         column=np.array([features.index(name) for name in columns]),
         notes=tuple(notes),
     )
+
+
+def _split(
+    blocks: list[np.ndarray], train: Int[np.ndarray, " N"], test: Int[np.ndarray, " N_test"]
+) -> tuple[Float[np.ndarray, "N inputs"], Float[np.ndarray, "N_test inputs"]]:
+    """Return the inputs of training and held-out rows, standardised; the blocks are used up, since all of them again
+    would take as much memory once more."""
+    width = sum(block.shape[1] for block in blocks)
+    parts = np.empty((len(train), width)), np.empty((len(test), width))
+    first = 0
+    while blocks:
+        block = blocks.pop(0)
+        last = first + block.shape[1]
+        for part, rows in zip(parts, (train, test), strict=True):
+            part[:, first:last] = block[rows]
+        first = last
+    x_train = parts[0]
+    centre = x_train.mean(axis=0)
+    pieces = np.array_split(np.arange(width), -(-width // _PIECE))
+    spread = np.concatenate([x_train[:, piece[0] : piece[-1] + 1].std(axis=0) for piece in pieces])
+    for part in parts:
+        part -= centre
+        part /= spread
+    return parts
+
+
+def drawn(dataset: Dataset, number: int, seed: int = 0) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Draw training rows that stand for all of them.
+
+    Of every class its share, but half of its rows or half of an equal share at the least.
+
+    Args:
+        dataset: from `prepare`.
+        number: how many rows to draw, or a few less; all rows where there are no more.
+        seed: of the draw.
+
+    Returns:
+        The rows in their order, and what each counts, one on average, so that classes count as in all rows.
+    """
+    y, rng = dataset.y_train, np.random.default_rng(seed)
+    if number >= len(y):
+        return np.arange(len(y)), np.ones(len(y))
+    if dataset.task == "regression":
+        return np.sort(rng.choice(len(y), number, replace=False)), np.ones(number)
+    labels = y.astype(int)
+    counts = np.bincount(labels)
+    wanted = np.maximum(counts * number // len(labels), np.minimum(counts // 2, number // (2 * len(counts))))
+    rows = np.sort(
+        np.concatenate([rng.choice(np.flatnonzero(labels == k), n, replace=False) for k, n in enumerate(wanted)])
+    )
+    shares, found = (np.bincount(each, minlength=len(counts)) / len(each) for each in (labels, labels[rows]))
+    return rows, (shares / np.maximum(found, 1e-300))[labels[rows]]
 
 
 def _encode_target(

@@ -1,5 +1,6 @@
 """The whole chain: table, penalties, landscape, disconnectivity, conserved weights, ranked and validated columns."""
 
+import concurrent.futures
 import functools
 import time
 from pathlib import Path
@@ -31,15 +32,16 @@ class Explanation(NamedTuple):
     """What `explain` found out.
 
     `supported`: the penalties of several sizes and their evidence, None where the penalty was given; `problem`: what
-    was explored; its `landscape`, in the coordinates of the problem's objective; `members`: the networks that predict
-    together, those of the landscape first, whose ids are `models (m,)`, the lowest first; `importance`: what each
-    column adds to the others, on held-out rows, and `marginal`: what the networks make of it; `q_values (columns,)`:
-    significance of the first, adjusted for false discoveries; `awake (columns,)`: used by some of the networks;
-    `ranking (columns,)`: higher for a column that matters more; its `stability`; the merge `tree`; the `level` of the
-    cut and the ids of the minima of the chosen `group`, the lowest first: the superbasin of the lowest minimum, or,
-    where too few are connected to it (not `joined`), all `models`; `weights (g, P)`: of these minima, aligned;
-    `conserved`: of this one group; `levels`: the same for all superbasins; `test` and `matched`: of the lowest minimum,
-    against random sets and such as are matched in magnitude, None where fewer than two weights are conserved;
+    was explored; its `landscape`, in the coordinates of the problem's objective; `stopped_by`: what ended the
+    exploration, see `explore.stopped_by`; `found_lowest`: how many walkers came to the lowest minimum; `members`: the
+    networks that predict together, those of the landscape first, whose ids are `models (m,)`, the lowest first;
+    `importance`: what each column adds to the others, on held-out rows, and `marginal`: what the networks make of it;
+    `q_values (columns,)`: significance of the first, adjusted for false discoveries; `awake (columns,)`: used by some
+    of the networks; `ranking (columns,)`: higher for a column that matters more; its `stability`; the merge `tree`; the
+    `level` of the cut and the ids of the minima of the chosen `group`, the lowest first: the superbasin of the lowest
+    minimum, or, where too few are connected to it (not `joined`), all `models`; `weights (g, P)`: of these minima,
+    aligned; `conserved`: of this one group; `levels`: the same for all superbasins; `test` and `matched`: of the lowest
+    minimum, against random sets and such as are matched in magnitude, None where fewer than two weights are conserved;
     `bins (P,)`: of magnitude, what matched sets are drawn from, -1 for all but input weights; `shares (columns,)`: of
     the magnitude of the conserved input weights; `train_score`, `test_score`: AUC, or R² in a regression, of all
     networks together; `test_scores (m,)`: of each, that of the lowest minimum first; `baselines`: how other models
@@ -51,6 +53,8 @@ class Explanation(NamedTuple):
     supported: Mixture | None
     problem: Problem
     landscape: Landscape
+    stopped_by: str
+    found_lowest: int
     members: Members
     models: Int[np.ndarray, " m"]
     importance: Importance
@@ -98,13 +102,18 @@ def explain(
         DataError: if a setting is out of range, or the checkpoint was made with other data or settings.
     """
     began = time.monotonic()
-    made, landscape, supported = explore_landscape(
-        dataset, config, checkpoint=checkpoint, resume=resume, progress=progress
-    )
+    explored = explore_landscape(dataset, config, checkpoint=checkpoint, resume=resume, progress=progress)
+    made, landscape, supported = explored.problem, explored.landscape, explored.supported
     key = jax.random.key(config.seed)
     rng = np.random.default_rng(config.seed)
     progress(0.92, "measuring the importance of the columns")
     members, models = members_of(made, landscape, dataset, config, supported)
+    task, x_test, y_test = dataset.task, dataset.x_test, dataset.y_test
+    predictions = predict.each(members, task, x_test)
+    together = np.einsum("m,m...->...", members.weights, predictions)
+    # Other models are fitted while programs compile and run.
+    pool = concurrent.futures.ThreadPoolExecutor()
+    compared = pool.submit(baselines.fit, dataset, config.seed, together)
     copies = attribution.near_copies(dataset.x_train, dataset.column)
     importance, marginal = (
         column_importance(
@@ -162,32 +171,30 @@ def explain(
     if found.mask[0].sum() > 1:  # shuffling one weight changes nothing
         seen = made.seen
         score = predict.scorer(seen, config.activation, made.objective.unravel, seen.x_test, seen.y_test)
-        tests = [
-            validation.permutation_test(
-                jax.random.fold_in(key, 2),
-                score,
-                best,
-                found.mask[0],
-                strata=strata,
-                control=control,
-                num_draws=config.num_draws,
-                num_shuffles=50,
-            )
-            for control in (strata, bins)
-        ]
+        run = functools.partial(
+            validation.permutation_test,
+            jax.random.fold_in(key, 2),
+            score,
+            best,
+            found.mask[0],
+            strata=strata,
+            num_draws=config.num_draws,
+            num_shuffles=50,
+        )
+        tests = list(pool.map(lambda control: run(control=control), (strata, bins)))
     test, matched = jax.tree.map(np.asarray, tests)
     belongs = np.eye(len(dataset.features))[made.seen.column]
     shares = attribution.feature_scores(found, symmetry)[0] @ belongs
-    task, x_test, y_test = dataset.task, dataset.x_test, dataset.y_test
-    predictions = predict.each(members, task, x_test)
-    together = np.einsum("m,m...->...", members.weights, predictions)
     progress(0.97, "fitting other models to compare with")
+    pool.shutdown()
     return Explanation(
         dataset=dataset,
         config=config,
         supported=supported,
         problem=made,
         landscape=landscape,
+        stopped_by=explored.stopped_by,
+        found_lowest=explored.found_lowest,
         members=members,
         models=models,
         importance=importance,
@@ -210,7 +217,7 @@ def explain(
         train_score=predict.score(task, dataset.y_train, predict.together(members, task, dataset.x_train)),
         test_score=predict.score(task, y_test, together),
         test_scores=np.array([predict.score(task, y_test, each) for each in predictions]),
-        baselines=baselines.fit(dataset, config.seed, together),
+        baselines=compared.result(),
         seconds=time.monotonic() - began,
     )
 

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from jaxscape import evidence, losses
 from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
-from jaxscape.datasets import DataError, Dataset
+from jaxscape.datasets import DataError, Dataset, drawn
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
 
@@ -34,6 +34,8 @@ _MOST, _FEWEST = 24, 8  # restarts of each size
 _FLOPS = 1.5e11  # for all restarts, while there are more than the fewest
 _MAX_FLOPS = 1.5e12  # for all restarts: beyond, rows are drawn and sizes left out
 _MIN_ROWS = 500
+_ROOM, _WIDE_ROWS = 200, 2000  # inputs that are searched, and rows at least, where there is no room for all of them
+_BLOCK = 500  # inputs that are paired with all others at once
 _ASLEEP = 300.0  # penalty that a column sleeps under at first
 _AWAKE_AT_FIRST = (2, 4, 6, 8)
 _ONE_COLUMN = EvidenceConfig(num_first=15, num_updates=0)
@@ -148,11 +150,18 @@ def fit(
     nothing = np.zeros((len(y), num_outputs(dataset)))
     alone = added_evidence(dataset, activation, plan, nothing + _constant(dataset, plan), rng)
     pairs = interacting_pairs(dataset, plan.rows)
+    kept = _kept(dataset, alone, pairs, plan.room)
+    inputs = kept[dataset.column]
+    cut = list(plan.cut)
+    if not kept.all():
+        cut.append(f"of {len(kept):,} columns the {kept.sum():,} that tell most alone or in pairs were searched")
+    x = x[:, inputs] if not kept.all() else x
     jobs = []
     for units in plan.hidden:
-        sizes = architecture(dataset, units, x.shape[1])
+        sizes = architecture(dataset, units, len(inputs))
         groups = weight_groups(sizes, dataset.column)
-        starts, alphas = _starts(rng, sizes, dataset.column, _few_awake(rng, alone, pairs, plan.restarts), groups)
+        chosen = _few_awake(rng, alone, pairs, plan.restarts, kept)
+        starts, alphas = _starts(rng, sizes, dataset.column, chosen, groups)
         jobs.append((units, groups, starts, alphas))
 
     # Columns that are the same but for scale share a penalty: between them the data cannot choose.
@@ -162,12 +171,19 @@ def fit(
     def run(job: tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]) -> Size:
         units, groups, starts, alphas = job
         objective = objective_of(dataset, units, activation, x, y, plan.weights)
-        joint = weight_groups(architecture(dataset, units, x.shape[1]), same[dataset.column])
+        # What is left out has groups without a weight, which are off.
+        there = np.append(np.repeat(inputs, units[0]), np.ones(len(groups) - len(inputs) * units[0], bool))
+        joint = weight_groups(architecture(dataset, units, len(inputs)), same[dataset.column])[there]
         asleep = np.array([alphas[:, : len(same)][:, same == k].min(axis=1) for k in range(len(first))]).T
         joined = np.concatenate([asleep, alphas[:, len(same) :]], axis=1)
-        found = jax.tree.map(np.asarray, evidence.fit(objective, joint, jnp.asarray(starts), jnp.asarray(joined)))
+        begun = jnp.asarray(starts[:, there]), jnp.asarray(joined)
+        found = jax.tree.map(np.asarray, evidence.fit(objective, joint, *begun))
         apart = np.append(same, np.arange(len(first), joined.shape[1]))
-        found = found._replace(alphas=found.alphas[:, apart], determined=found.determined[:, apart])
+        positions = np.zeros(starts.shape)
+        positions[:, there] = found.positions
+        found = found._replace(
+            alphas=found.alphas[:, apart], determined=found.determined[:, apart], positions=positions
+        )
         return _best_first(dataset, units, groups, found)
 
     # Threads, since both compiling and running leave Python alone; the largest first, since it takes longest. BLAS has
@@ -185,7 +201,7 @@ def fit(
     best = fitted[networks[0, 0]]
     outputs = outputs_of(dataset, best, activation, dataset.x_train[plan.rows])
     added = added_evidence(dataset, activation, plan, outputs, rng)
-    return Mixture(tuple(fitted), networks, weights, added, plan.cut)
+    return Mixture(tuple(fitted), networks, weights, added, tuple(cut))
 
 
 def _best_first(dataset: Dataset, units: tuple[int, ...], groups: np.ndarray, found: Evidence) -> Size:
@@ -241,41 +257,56 @@ class _Plan(NamedTuple):
     restarts: int
     rows: Int[np.ndarray, " n"]
     weights: Float[np.ndarray, " n"]
+    room: int  # inputs
     cut: tuple[str, ...]
 
 
 def _plan(dataset: Dataset, hidden: Sequence[tuple[int, ...]]) -> _Plan:
-    """Fit the search into its budget: fewer restarts, then fewer rows, then fewer sizes."""
-    num_rows, num_inputs = dataset.x_train.shape
+    """Fit the search into its budget: fewer restarts, then fewer rows, then fewer sizes; of very many inputs some."""
+    num_rows, room = dataset.x_train.shape
+    fewest = _MIN_ROWS
+    if _FEWEST * _cost(architecture(dataset, hidden[0], room), min(num_rows, _WIDE_ROWS)) > _MAX_FLOPS:
+        room, fewest = min(room, _ROOM), _WIDE_ROWS
     chosen = list(hidden)
 
     def cost(rows: int) -> float:
-        return sum(_cost(architecture(dataset, size, num_inputs), rows) for size in chosen)
+        return sum(_cost(architecture(dataset, size, room), rows) for size in chosen)
 
     cut = []
     restarts = int(np.clip(_FLOPS // cost(num_rows) // 4 * 4, _FEWEST, _MOST))
-    rows = np.arange(num_rows)
     number = int(num_rows * min(1.0, _MAX_FLOPS / (restarts * cost(num_rows))))
     if number < num_rows:
-        number = min(max(number, _MIN_ROWS), num_rows)
+        number = min(max(number, fewest), num_rows)
         while len(chosen) > 1 and restarts * cost(number) > _MAX_FLOPS:
             cut.append(f"networks of {chosen.pop()[0]} units were left out")
         number = min(max(number, int(_MAX_FLOPS / (restarts * cost(1)))), num_rows)
-        if number < num_rows:
-            rows = _draw(dataset, number)
-            cut.append(f"the penalties were chosen from {len(rows):,} of {num_rows:,} training rows")
+    rows, weights = drawn(dataset, number)
+    if number < num_rows:
+        cut.append(f"the penalties were chosen from {len(rows):,} of {num_rows:,} training rows")
     if restarts * cost(len(rows)) > 2 * _MAX_FLOPS:
         cut.append("this is as little as is of use, and it may still take long")
-    return _Plan(chosen, restarts, rows, _weights(dataset, rows), tuple(cut))
+    return _Plan(chosen, restarts, rows, weights, room, tuple(cut))
 
 
-def _weights(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Return what each row counts, so that classes count as in all rows: rare ones are drawn more often."""
-    if dataset.task == "regression":
-        return np.ones(len(rows))
-    labels, drawn = dataset.y_train.astype(int), dataset.y_train[rows].astype(int)
-    shares, found = (np.bincount(each, minlength=len(dataset.classes)) / len(each) for each in (labels, drawn))
-    return (shares / np.maximum(found, 1e-300))[drawn]
+def _kept(
+    dataset: Dataset, alone: Float[np.ndarray, " columns"], pairs: Int[np.ndarray, "p 2"], room: int
+) -> Bool[np.ndarray, " columns"]:
+    """Choose the columns to search: in turn the one that tells most alone and the pair that tells most together, as
+    long as there is room for their inputs."""
+    kept = np.ones(len(alone), bool)
+    if len(dataset.column) <= room:
+        return kept
+    widths = np.bincount(dataset.column, minlength=len(alone))
+    kept[:] = False
+    order = np.argsort(-alone, kind="stable")
+    column: int
+    pair: list[int]
+    for column, pair in itertools.zip_longest(order.tolist(), pairs[: len(order)].tolist(), fillvalue=[]):
+        for each in (column, *pair):
+            if kept.any() and widths[kept].sum() + widths[each] > room and not kept[each]:
+                return kept
+            kept[each] = True
+    return kept
 
 
 def _cost(sizes: tuple[int, ...], rows: int) -> float:
@@ -286,28 +317,20 @@ def _cost(sizes: tuple[int, ...], rows: int) -> float:
     return float(steps * (2 * rows * sizes[-1] * dim**2 + dim**3))
 
 
-def _draw(dataset: Dataset, number: int) -> Int[np.ndarray, " n"]:
-    """Draw training rows; of every class its share, but half of its rows or half of an equal share at the least."""
-    rng = np.random.default_rng(0)
-    if dataset.task == "regression":
-        return np.sort(rng.choice(len(dataset.y_train), number, replace=False))
-    labels = dataset.y_train.astype(int)
-    counts = np.bincount(labels)
-    wanted = np.maximum(counts * number // len(labels), np.minimum(counts // 2, number // (2 * len(counts))))
-    return np.sort(
-        np.concatenate([rng.choice(np.flatnonzero(labels == k), n, replace=False) for k, n in enumerate(wanted)])
-    )
-
-
 def _few_awake(
-    rng: np.random.Generator, alone: Float[np.ndarray, " columns"], pairs: Int[np.ndarray, "p 2"], number: int
+    rng: np.random.Generator,
+    alone: Float[np.ndarray, " columns"],
+    pairs: Int[np.ndarray, "p 2"],
+    number: int,
+    kept: Bool[np.ndarray, " columns"],
 ) -> list[Int[np.ndarray, "_"]]:
-    """Choose the columns that are awake at the start of each restart.
+    """Choose the columns that are awake at the start of each restart, all among those that are kept.
 
     Half of them: all; then in turn those that tell most alone, the pair that tells most together, four at random.
     """
-    everything = np.arange(len(alone))
+    everything = np.flatnonzero(kept)
     order = np.argsort(-alone, kind="stable")
+    order, pairs = order[kept[order]], pairs[kept[pairs].all(axis=1)]
     chosen = [everything] * (number - number // 2)
     for i in range(number // 2):
         turn = i // 3
@@ -394,12 +417,16 @@ def interacting_pairs(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Int[np.n
     cuts = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
     cells = (np.sum(x[None] > cuts[:, None], axis=0)[:, :, None] == np.arange(4)).astype(float)
     flat = cells.reshape(len(x), -1)
-    counts = np.maximum(flat.T @ flat, 1)
-    square = np.zeros_like(counts)
-    for target in targets.T:
-        square += (flat.T @ (target[:, None] * flat)) ** 2 / counts
     num_inputs = x.shape[1]
-    together = square.reshape(num_inputs, 4, num_inputs, 4).sum(axis=(1, 3))
+    together = np.empty((num_inputs, num_inputs))
+    for first_input in range(0, num_inputs, _BLOCK):
+        block = slice(first_input, min(first_input + _BLOCK, num_inputs))
+        some = flat[:, 4 * block.start : 4 * block.stop]
+        counts = np.maximum(some.T @ flat, 1)
+        square = np.zeros_like(counts)
+        for target in targets.T:
+            square += (some.T @ (target[:, None] * flat)) ** 2 / counts
+        together[block] = square.reshape(-1, 4, num_inputs, 4).sum(axis=(1, 3))
     single = np.diag(together)  # the cells of an input with itself are its quarters
     told = together - single[:, None] - single
     num_columns = len(dataset.features)

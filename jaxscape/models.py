@@ -71,9 +71,11 @@ def mlp(activation: str = "tanh") -> Callable[[Params, Float[Array, "N inputs"]]
     function = ACTIVATIONS[activation]
 
     def predict(params: Params, x: Float[Array, "N inputs"]) -> Float[Array, "N outputs"]:
+        # Rows as the last axis: layers are narrow, and one is worked through in vectors of many rows.
+        units = x.T
         for layer in params[:-1]:
-            x = function(x @ layer.weights + layer.bias)
-        return x @ params[-1].weights + params[-1].bias
+            units = function(layer.weights.T @ units + layer.bias[:, None])
+        return (params[-1].weights.T @ units + params[-1].bias[:, None]).T
 
     return predict
 

@@ -11,8 +11,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-# Columns of the Hessian computed at once: enough to saturate the matrix products, bounded memory for wide models.
-_HESSIAN_BATCH = 256
+# Columns of the Hessian computed at once: enough to saturate the matrix products, bounded memory for wide models, and
+# for many rows, each of which is held once for every column.
+_HESSIAN_BATCH, _HESSIAN_ROWS = 256, 1 << 22
 _CHUNK = 1 << 16  # numbers in the Jacobian of one chunk of rows: stays in the cache, with a lane for every core
 
 ZeroModes = Callable[[Float[Array, " P"]], Float[Array, "k P"]]
@@ -270,9 +271,9 @@ def linear_hvp(objective: Objective, x: Float[Array, " P"]) -> Callable[[Float[A
 
 def hessian(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "P P"]:
     """Return the dense Hessian at `x`, symmetric to the last bit."""
-    columns = jax.lax.map(
-        linear_hvp(objective, x), jnp.eye(objective.dim, dtype=x.dtype), batch_size=min(objective.dim, _HESSIAN_BATCH)
-    )
+    num_rows = max((leaf.shape[0] for leaf in jax.tree.leaves(objective.data) if np.ndim(leaf)), default=1)
+    batch = min(objective.dim, _HESSIAN_BATCH, max(_HESSIAN_ROWS // max(num_rows, 1), 1))
+    columns = jax.lax.map(linear_hvp(objective, x), jnp.eye(objective.dim, dtype=x.dtype), batch_size=batch)
     return 0.5 * (columns + columns.T)
 
 

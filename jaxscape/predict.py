@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.special import expit, softmax
 
 from jaxscape import losses
@@ -17,7 +17,11 @@ from jaxscape.analysis.attribution import Importance
 from jaxscape.datasets import DataError, Dataset, Task
 
 Loss = Literal["likelihood", "balanced", "auc"]
-_MAX_ROWS = 2000
+_MIN_ROWS, _MAX_ROWS = 50, 2000
+MAX_SCORED = 5000  # held-out rows, in a permutation test
+_MAX_TENSOR = 1 << 25  # numbers: networks times rows times columns
+_MAX_LEARNT = 1 << 22  # numbers that the dependence of columns on one another is learnt from
+_CHUNK = 1 << 22  # numbers: networks times rows whose outputs are in memory at once
 _MAX_PAIRS = 200_000  # of rows of either class, up to which comparing them all is faster than sorting
 _ERRORS = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors, "regression": losses.squared_errors}
 
@@ -52,8 +56,10 @@ def each(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Floa
 
 
 def together(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "N *K"]:
-    """Return the weighted mean of what the networks predict."""
-    return np.einsum("m,m...->...", members.weights, each(members, task, x))
+    """Return the weighted mean of what the networks predict, computed for some rows after the other."""
+    size = max(_CHUNK // len(members.weights), 1)
+    chunks = [x[first : first + size] for first in range(0, len(x), size)]
+    return np.concatenate([np.einsum("m,m...->...", members.weights, each(members, task, some)) for some in chunks])
 
 
 def score(task: Task, y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, "N *K"]) -> float:
@@ -72,7 +78,10 @@ def scorer(
     x: Float[np.ndarray, "N inputs"],
     y: Float[np.ndarray, " N"],
 ) -> Callable[[Float[Array, " P"]], Float[Array, ""]]:
-    """Return `score(weights)` of one network on these rows, pure JAX."""
+    """Return `score(weights)` of one network on these rows, pure JAX; of more than 5,000 rows on so many of them."""
+    if len(y) > MAX_SCORED:
+        rows = _some_of_each(dataset.task, y, MAX_SCORED, 0)
+        x, y = x[rows], y[rows]
     predict = network.mlp(activation)
     inputs, targets = jnp.asarray(x), jnp.asarray(y)
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
@@ -116,11 +125,12 @@ def column_importance(
     Raises:
         DataError: if the loss of some network is not finite.
     """
-    strata = np.zeros(len(dataset.y_test), int) if dataset.task == "regression" else dataset.y_test.astype(int)
+    strata = _strata(dataset.task, dataset.y_test)
     counts = np.bincount(strata)
-    rng = np.random.default_rng(seed)
-    most = max(_MAX_ROWS // len(counts), 1)
-    rows = np.sort(np.concatenate([rng.permutation(np.flatnonzero(strata == k))[:most] for k in range(len(counts))]))
+    groups = np.arange(len(dataset.features)) if groups is None else groups
+    room = _MAX_TENSOR // (len(members.weights) * (int(groups.max()) + 1))
+    rows = _some_of_each(dataset.task, dataset.y_test, int(np.clip(room, _MIN_ROWS, _MAX_ROWS)), seed)
+    learnt = dataset.x_train[:: max(dataset.x_train.size // _MAX_LEARNT, 1)]
     # A smooth AUC leaves the level of the logits open, so that only their order can be judged.
     ranked = loss == "auc"
     predict, errors = network.mlp(members.activation), losses.ranking_errors if ranked else _ERRORS[dataset.task]
@@ -131,17 +141,38 @@ def column_importance(
         jnp.asarray(dataset.x_test[rows]),
         jnp.asarray(dataset.y_test[rows]),
         dataset.column,
-        x_train=dataset.x_train if conditional else None,
+        x_train=learnt if conditional else None,
         mixture_loss=None if ranked else _loss_together(dataset.task, predict, members.unravel),
         weights=members.weights,
         groups=groups,
         strata=strata[rows],
         shares=counts / counts.sum() if loss == "likelihood" else np.full(len(counts), 1 / len(counts)),
         spread=2.0 if ranked else 1.0,
+        used=used_columns(members, dataset),
     )
     if not (np.all(np.isfinite(found.increases)) and np.all(np.isfinite(found.draws))):
         raise DataError("the loss on the held-out rows is not finite: look for extreme values in the table")
     return found
+
+
+def used_columns(members: Members, dataset: Dataset) -> Bool[np.ndarray, " columns"]:
+    """Say which columns have a weight other than zero in some network."""
+    incoming = np.asarray(jax.vmap(members.unravel)(jnp.asarray(members.positions))[0].weights)
+    used: Bool[np.ndarray, " columns"] = np.zeros(len(dataset.features), bool)
+    used[dataset.column[np.any(incoming != 0, axis=(0, 2))]] = True
+    return used
+
+
+def _strata(task: Task, y: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    return np.zeros(len(y), int) if task == "regression" else y.astype(int)
+
+
+def _some_of_each(task: Task, y: Float[np.ndarray, " N"], number: int, seed: int) -> Int[np.ndarray, " n"]:
+    """Draw rows, as many of each class as there are, up to an equal part of the number."""
+    strata, rng = _strata(task, y), np.random.default_rng(seed)
+    num_strata = int(strata.max()) + 1
+    most = max(number // num_strata, 1)
+    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(strata == k))[:most] for k in range(num_strata)]))
 
 
 @functools.cache

@@ -2,7 +2,10 @@
 
 import functools
 import hashlib
+import itertools
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from scipy.special import softmax
 
 from jaxscape import evidence, losses, mixture
 from jaxscape import models as network
-from jaxscape.datasets import DataError, Dataset
+from jaxscape.datasets import DataError, Dataset, drawn
 from jaxscape.landscape import certify, database, explore
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
@@ -36,6 +39,11 @@ _LARGEST_SCALE = 4.0  # of a weight: a weak penalty says that the data decide, n
 # Gauss-Newton 32 of 32 in some 80 steps).
 _MAX_DENSE, _DENSE_STEPS = 100, 80  # weights; steps of a round
 _PENALTIES = 0.3  # of the progress bar
+# Rows times weights of what is explored: up to so many all rows are searched, of more rows about so many numbers are
+# drawn, at which a gradient takes a millisecond or two and an exploration of 100,000 some minutes.
+_MOST_NUMBERS, _DRAWN_NUMBERS, _FEWEST_DRAWN = 1 << 20, 1 << 18, 2000
+_COVERAGE = 0.95  # of an exploration that is complete: the next search finds something new with a chance of at most 5 %
+_FLOPS, _MOST_GRADIENTS = 5e12, 2e7  # for an exploration
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,9 @@ class ExplainConfig:
     `penalty`: "evidence", so that the data choose one for each column, or a number: the L2 strength of every weight.
     `hidden`: units of each hidden layer; by default of one layer, as many as the data support, or 5 with a fixed
     penalty. `loss`: the "likelihood" (cross-entropy, or squared error in a regression), the same "balanced" so that all
-    classes count the same, or, for two classes, a smooth "auc".
+    classes count the same, or, for two classes, a smooth "auc". The exploration ends when it is complete, or `minima`
+    are joined and the lowest is sure; or after so many `rounds`, or `max_seconds`, in the middle of which it is not
+    known beforehand which round it stops at; or when a budget of gradients is spent, of some minutes.
     """
 
     hidden: tuple[int, ...] | None = None
@@ -53,7 +63,8 @@ class ExplainConfig:
     loss: Loss = "likelihood"
     penalty: float | Literal["evidence"] = "evidence"
     minima: int = 50
-    rounds: int = 6
+    rounds: int = 100
+    max_seconds: float = math.inf
     criterion: Literal["relative", "absolute", "magnitude"] = "relative"
     threshold: float = 0.3
     num_draws: int = 500
@@ -66,7 +77,12 @@ PAPER = ExplainConfig(hidden=(5,), penalty=1e-3)  # as in the paper on conserved
 class Problem(NamedTuple):
     """What is explored: an `objective` and its `symmetry`; the walkers' `starts`, of which the first `num_known` are
     near minima; the `key` for what follows; `scale (P,)`: weights over coordinates; `seen`: the dataset without the
-    columns that the networks do not use; `inputs`: which of all inputs these are; the `hidden` units."""
+    columns that the networks do not use, and of many training rows those drawn to be searched; `inputs`: which of all
+    inputs these are; the `hidden` units.
+
+    What is found on drawn rows is the landscape of these rows. A penalty is the precision of a weight before any row is
+    seen, the same for any number of rows: with n rows the energy is the mean error plus sum(alpha / n * weight**2) / 2,
+    n the number of rows searched, so that n times the energy is the posterior that these rows allow."""
 
     objective: Objective
     symmetry: Symmetry
@@ -99,24 +115,25 @@ def _with_penalty(dataset: Dataset, config: ExplainConfig) -> Problem:
     hidden = config.hidden or PAPER.hidden or ()
     sizes = mixture.architecture(dataset, hidden, dataset.x_train.shape[1])
     key, starts = _starts(config.seed, sizes)
-    loss, weights = _loss(dataset, config), _row_weights(dataset, config)
+    seen, weights = _searched(dataset, config, sizes)
+    loss = _loss(dataset, config)
     data = losses.Supervised(
-        jnp.asarray(dataset.x_train),
-        jnp.asarray(dataset.y_train),
+        jnp.asarray(seen.x_train),
+        jnp.asarray(seen.y_train),
         jnp.asarray(config.penalty, float),
         None if weights is None else jnp.asarray(weights),
     )
     objective = from_loss(loss(network.mlp(config.activation)), mixture.example(sizes), data)
     everything = np.ones(dataset.x_train.shape[1], bool)
     symmetry = network.symmetry(sizes, config.activation)
-    return Problem(objective, symmetry, starts, 0, key, np.ones(objective.dim), dataset, everything, hidden)
+    return Problem(objective, symmetry, starts, 0, key, np.ones(objective.dim), seen, everything, hidden)
 
 
 def _with_evidence(dataset: Dataset, config: ExplainConfig, supported: Mixture) -> Problem:
     size = supported.best
     inputs = size.awake[dataset.column]
-    seen = without(dataset, inputs)
     sizes = mixture.architecture(dataset, size.hidden, int(inputs.sum()))
+    seen, weights = _searched(without(dataset, inputs), config, sizes)
     kept = np.ones(len(size.groups), bool)
     kept[: inputs.size * size.hidden[0]] = np.repeat(inputs, size.hidden[0])
     alphas, noise = size.found.alphas[0][size.groups[kept]], size.found.noises[0]
@@ -125,7 +142,7 @@ def _with_evidence(dataset: Dataset, config: ExplainConfig, supported: Mixture) 
     starts = np.asarray(drawn) / scale
     known = size.found.positions[:_NUM_WALKERS, kept] / scale
     starts[: len(known)] = known
-    predict, weights = network.mlp(config.activation), _row_weights(dataset, config)
+    predict = network.mlp(config.activation)
     x, y = jnp.asarray(seen.x_train), jnp.asarray(seen.y_train)
     if config.loss == "auc":
         data = (losses.Supervised(x, y, 0.0), jnp.asarray(alphas / len(y)))
@@ -187,7 +204,7 @@ def members_of(
     energies, curvatures = landscape.minima.energies[lowest], landscape.minima.log_determinants[lowest]
     # A smooth AUC is no likelihood, and curvatures of very many weights are not known: then all count the same.
     likely = config.loss != "auc" and np.all(np.isfinite(curvatures))
-    within = softmax(-len(dataset.y_train) * energies - curvatures / 2 if likely else 0 * energies)
+    within = softmax(-len(found.seen.y_train) * energies - curvatures / 2 if likely else 0 * energies)
     shares = np.concatenate([supported.weights[0] * within, supported.weights[1 : 1 + len(others)]])
     _, _, unravel = flattened(mixture.example(mixture.architecture(dataset, widest, len(found.inputs))))
     return Members(np.array(wide), shares / shares.sum(), unravel, config.activation), lowest
@@ -205,8 +222,18 @@ def _inverse_diagonals(objective: Objective, positions: Array) -> Array:
     return jax.lax.map(lambda x: jnp.diag(jnp.linalg.inv(hessian(objective, x))), positions)
 
 
-def _row_weights(dataset: Dataset, config: ExplainConfig) -> Float[np.ndarray, " N"] | None:
-    return losses.balanced_weights(dataset.y_train) if config.loss == "balanced" else None
+def _searched(
+    dataset: Dataset, config: ExplainConfig, sizes: tuple[int, ...]
+) -> tuple[Dataset, Float[np.ndarray, " N"] | None]:
+    """Return the dataset with the training rows that are searched for such networks, all or some drawn, and what each
+    counts, None where all count the same."""
+    dim = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
+    number = max(_DRAWN_NUMBERS // dim, _FEWEST_DRAWN)
+    if len(dataset.y_train) * dim <= _MOST_NUMBERS or number >= len(dataset.y_train):
+        return dataset, losses.balanced_weights(dataset.y_train) if config.loss == "balanced" else None
+    rows, weights = drawn(dataset, number)
+    seen = dataset._replace(x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
+    return seen, losses.balanced_weights(seen.y_train) if config.loss == "balanced" else weights
 
 
 @functools.partial(jax.jit, static_argnames="sizes")
@@ -231,8 +258,8 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
     """Raise a `DataError` that names the first setting that is out of range, or does not fit the data."""
     if not 0 <= config.seed < 2**32:
         raise DataError(f"seed must be between 0 and {2**32 - 1}, got {config.seed}")
-    for name in ("minima", "rounds", "num_draws"):
-        if getattr(config, name) < 1:
+    for name in ("minima", "rounds", "num_draws", "max_seconds"):
+        if not getattr(config, name) >= 1:
             raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
     if config.hidden is not None and (not config.hidden or min(config.hidden) < 1):
         raise DataError(f"hidden must be at least 1 in each layer, got {' '.join(map(str, config.hidden)) or 'none'}")
@@ -262,11 +289,14 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
 
 
 class Explored(NamedTuple):
-    """A `problem`, its `landscape` in the coordinates of its objective, and the penalties that the data support,
+    """A `problem`, its `landscape` in the coordinates of its objective, what ended the exploration, `stopped_by` (see
+    `explore.stopped_by`), how many walkers `found_lowest` on their own, and the penalties that the data support,
     `supported`, None where the penalty was given."""
 
     problem: Problem
     landscape: Landscape
+    stopped_by: str
+    found_lowest: int
     supported: Mixture | None
 
 
@@ -282,6 +312,7 @@ def explore_landscape(
 
     Takes and raises what `explain` does.
     """
+    began = time.monotonic()
     check(config, dataset)
     supported = None
     if config.penalty == "evidence":
@@ -291,15 +322,15 @@ def explore_landscape(
         )
     made = problem(dataset, config, supported)
     objective, key = made.objective, made.key
-    num_lanes = 4 if jax.default_backend() == "cpu" else 64
-    settings = ExploreConfig(num_minima=config.minima, hopping_steps=500, num_searches=20, num_lanes=num_lanes)
-    if supported is not None and dataset.task == "regression" and objective.dim <= _MAX_DENSE:
-        descent = HoppingConfig(descent=GaussNewtonConfig())
-        settings = replace(settings, hopping=descent, hopping_steps=_DENSE_STEPS)
-    known = None if supported is None else _known(made, settings)
-    exploration = explore.start(
-        objective, made.symmetry, made.starts, jax.random.fold_in(key, 1), settings, landscape=known
-    )
+    settings = _explore_settings(made, config, supported)
+    budget = Budget(config.rounds, _gradients(made), config.max_seconds)
+    progress(_PENALTIES if supported is not None else 0.0, "compiling")
+    exploration = explore.start(objective, made.symmetry, made.starts, jax.random.fold_in(key, 1), settings)
+    explore.compile_ahead(objective, exploration, settings)
+    if supported is not None and objective.outputs is not None:
+        known = np.asarray(made.starts[: made.num_known])  # minima that the search for penalties ended at, nearly
+        landscape = certify.certified(objective, made.symmetry, known, known[:0], settings)
+        exploration = exploration._replace(landscape=landscape)
     origin = {"settings": np.asarray(json.dumps(_settings(config))), "data": np.asarray(_digest(dataset))}
     origin |= {"scale": made.scale, "inputs": made.inputs}
     if supported is not None:
@@ -309,25 +340,38 @@ def explore_landscape(
         exploration = _resume(exploration, checkpoint, origin)
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    while not explore.finished(exploration, settings, Budget(config.rounds)):
-        tell = functools.partial(_tell, progress, config, exploration)
+
+    def stopped_by() -> str | None:
+        return explore.stopped_by(exploration, settings, budget, seconds=time.monotonic() - began)
+
+    while stopped_by() is None:
+        tell = functools.partial(_tell, progress, config, budget, exploration, began)
         exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
         if checkpoint is not None and len(exploration.landscape.minima.energies):
             weights = scaled(exploration.landscape, made.scale)
             database.save(checkpoint, weights, extra=explore.checkpoint(exploration) | origin)
     if len(exploration.landscape.minima.energies) == 0:
         raise DataError(
-            f"no minimum was found in {config.rounds} rounds: {explore.empty_because(exploration.landscape)}"
+            f"no minimum was found in {exploration.round - 1} rounds: {explore.empty_because(exploration.landscape)}"
         )
-    return Explored(made, exploration.landscape, supported)
+    found_by = explore.found_lowest_by(exploration)
+    return Explored(made, exploration.landscape, stopped_by() or "", found_by, supported)
 
 
-def _known(made: Problem, settings: ExploreConfig) -> Landscape | None:
-    """Return the minima that the search for penalties ended at, nearly; None where the loss is no sum over rows."""
-    if made.objective.outputs is None:
-        return None
-    starts = np.asarray(made.starts[: made.num_known])
-    return certify.certified(made.objective, made.symmetry, starts, starts[:0], settings)
+def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture | None) -> ExploreConfig:
+    num_lanes = 4 if jax.default_backend() == "cpu" else 64
+    settings = ExploreConfig(
+        num_minima=config.minima, coverage=_COVERAGE, hopping_steps=500, num_searches=20, num_lanes=num_lanes
+    )
+    if supported is not None and made.seen.task == "regression" and made.objective.dim <= _MAX_DENSE:
+        descent = HoppingConfig(descent=GaussNewtonConfig())
+        settings = replace(settings, hopping=descent, hopping_steps=_DENSE_STEPS)
+    return settings
+
+
+def _gradients(made: Problem) -> float:
+    """Return how many gradients an exploration may take: some minutes, on two cores."""
+    return min(_FLOPS / (6 * made.seen.x_train.shape[0] * made.objective.dim), _MOST_GRADIENTS)
 
 
 def scaled(landscape: Landscape, scale: Float[np.ndarray, " P"]) -> Landscape:
@@ -342,15 +386,18 @@ def scaled(landscape: Landscape, scale: Float[np.ndarray, " P"]) -> Landscape:
     )
 
 
-def _tell(progress: Progress, config: ExplainConfig, exploration: Exploration, phase: str) -> None:
+def _tell(
+    progress: Progress, config: ExplainConfig, budget: Budget, exploration: Exploration, began: float, phase: str
+) -> None:
     """Turn a phase of a round into a fraction done and a sentence."""
-    landscape, done = exploration.landscape, exploration.round - 1
+    landscape = exploration.landscape
     minima, states = explore.coverage_of(landscape)
-    part = (done + explore.PHASES.index(phase) / len(explore.PHASES)) / config.rounds
-    compiling = ", compiling" if done == 0 else ""
-    found = f"{minima.found} minima, {states.found} transition states, coverage {states.coverage:.0%}"
+    spent = landscape.ledger.evaluations / budget.evaluations
+    part = min(max(spent, (time.monotonic() - began) / config.max_seconds), 1.0)
+    pieces = len(np.unique(database.components(landscape)))
+    found = f"{minima.found} minima in {pieces} part{'s' * (pieces != 1)}, {states.found} transition states"
     first = _PENALTIES if config.penalty == "evidence" else 0.0
-    progress(first + (0.9 - first) * part, f"{phase}{compiling} ({found})")
+    progress(first + (0.9 - first) * part, f"{phase} ({found}, coverage {states.coverage:.0%})")
 
 
 def _resume(fresh: Exploration, checkpoint: Path, origin: dict[str, np.ndarray]) -> Exploration:
@@ -377,7 +424,7 @@ def _resume(fresh: Exploration, checkpoint: Path, origin: dict[str, np.ndarray])
 
 def _settings(config: ExplainConfig) -> dict[str, Any]:
     """The settings that shape the exploration: a change of the others does not forbid to resume."""
-    names = ("hidden", "activation", "loss", "penalty", "minima", "seed")
+    names = ("hidden", "activation", "loss", "penalty", "seed")
     return json.loads(json.dumps({name: asdict(config)[name] for name in names}))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxscape import plotting
+from jaxscape import baselines, plotting, predict
 from jaxscape.analysis import conserved, validation
 from jaxscape.baselines import Baseline
 from jaxscape.evidence import Outcome
@@ -187,9 +187,13 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "num_weights": explanation.problem.symmetry.dim,
         },
         "landscape": {
+            "rows": {"searched": len(explanation.problem.seen.y_train), "of": len(dataset.y_train)},
             "num_minima": len(landscape.minima.energies),
             "num_transition_states": len(landscape.transition_states.energies),
             "num_components": int(database.components(landscape).max()) + 1,
+            "complete": explanation.stopped_by == "complete",
+            "stopped_by": explanation.stopped_by,
+            "found_lowest_by": explanation.found_lowest,
             "lowest_loss": float(landscape.minima.energies.min()),
             "coverage": {
                 kind: each._asdict() for kind, each in zip(("minima", "transition_states"), seen, strict=True)
@@ -443,6 +447,8 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
         odd=explanation.problem.symmetry.odd,
         notes=explanation.dataset.notes,
         train_rows=len(explanation.dataset.y_train),
+        fitted_rows=baselines.num_fitted(explanation.dataset),
+        scored_rows=min(len(explanation.dataset.y_test), predict.MAX_SCORED),
         test_rows=len(explanation.dataset.y_test),
         support=support_sentence(explanation),
         unused=int(np.sum(~explanation.awake)),

@@ -274,3 +274,13 @@ def test_intervals_of_stability_are_those_of_the_bootstrap(share):
     error = increases.std() / np.sqrt(200)
     np.testing.assert_allclose(found.low, increases.mean() - 1.96 * error, atol=0.2 * error)
     np.testing.assert_allclose(found.high, increases.mean() + 1.96 * error, atol=0.2 * error)
+
+
+def test_columns_that_no_model_uses_cost_nothing_and_change_nothing(monkeypatch):
+    weights = np.array([[1.0, 0.0, 0.3, 0.0], [0.5, 0.0, 0.0, 0.0]])
+    options = {"x_train": X, "num_shuffles": 4}
+    everything = measure(weights, **options)
+    monkeypatch.setattr(attribution, "_MOST_NUMBERS", 800)  # one group at a time
+    some = measure(weights, used=np.array([True, False, True, False]), **options)
+    np.testing.assert_allclose(some.increases, everything.increases, atol=1e-15)
+    np.testing.assert_allclose(some.draws, everything.draws, atol=1e-15)

@@ -153,3 +153,14 @@ def test_what_the_networks_say_must_fit_the_rows(task):
         baselines.fit(data, 0, said[1:])
     with pytest.raises(ValueError, match="not finite"):
         baselines.fit(data, 0, np.where(said == said.max(), np.nan, said))
+
+
+def test_of_many_rows_some_are_drawn_that_count_for_all(monkeypatch):
+    data = table("binary", lambda x: 2 * x[:, 0] - 2, train=600)
+    said = data.x_test[:, 0]
+    every = baselines.fit(data, 0, said)
+    monkeypatch.setattr(baselines, "_MAX_FITTED", 200)
+    assert baselines.num_fitted(data) == 200
+    some = baselines.fit(data, 0, said)
+    assert some.linear != every.linear
+    assert some.linear.test == pytest.approx(every.linear.test, abs=0.03)

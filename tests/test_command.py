@@ -18,7 +18,7 @@ from jaxscape import compilation, explain, files, report
 from jaxscape.datasets import DataError
 
 NAMES = ["=HYPERLINK(1)", "+b", "-c", "@d", "'e", "f;=1+1", "-"]
-SMALL = ["--hidden", "2", "--minima", "2", "--rounds", "1", "--penalty", "0.01", "--target", "bought"]
+SMALL = ["--hidden", "2", "--penalty", "0.01", "--target", "bought"]
 COUNT = """
 import collections, json, sys
 import jax.monitoring

@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.transform import Rotation
 
 from jaxscape import Symmetry, database, elastic_band, models, surfaces, symmetry
-from jaxscape.landscape.connect import choose_pairs
+from jaxscape.landscape.connect import choose_pairs, measured
 from jaxscape.landscape.database import Minima, TransitionStates
 
 
@@ -33,26 +33,41 @@ def test_the_missing_connections_are_the_gaps_on_shortest_paths():
     found = landscape(positions, joined)
     component = database.components(found)
     # Brute force: all pairs.
-    squares = ((positions[:, None] - positions) ** 2).sum(axis=2)
+    cubes = ((positions[:, None] - positions) ** 2).sum(axis=2) ** 1.5
     for i, j in joined:
-        squares[i, j] = squares[j, i] = 1e-9
-    distance, before = dijkstra(csr_array(squares), indices=0, return_predecessors=True)
+        cubes[i, j] = cubes[j, i] = 1e-9
+    distance, before = dijkstra(csr_array(cubes), indices=0, return_predecessors=True)
     gaps = set()
     for label in np.unique(component[component != component[0]]):
         members = np.flatnonzero(component == label)
         entered = members[distance[members].argmin()]
         gaps.add(tuple(sorted((int(before[entered]), int(entered)))))
-    chosen = choose_pairs(found, len(gaps))
+    chosen = choose_pairs(found, measured(found), len(gaps))
     assert {tuple(row) for row in chosen[:, :2].tolist()} == gaps
     assert not chosen[:, 2].any()
+
+
+def test_distances_are_those_after_alignment_whenever_they_are_measured():
+    group = models.symmetry((2, 3, 1), "tanh")
+    rng = np.random.default_rng(5)
+    positions = rng.normal(size=(7, group.dim))
+    size, ones = len(positions), np.ones(len(positions), int)
+    minima = Minima(positions, np.arange(size) * 1.0, ones, positions, ones, ones, ones, ones)
+    first = database.empty(group)._replace(minima=Minima(*(field[:4] for field in minima)))
+    found = measured(database.empty(group)._replace(minima=minima), measured(first))
+    moves = list(itertools.product(itertools.permutations(range(3)), itertools.product([-1.0, 1.0], repeat=3)))
+    assert sorted(map(tuple, found.pairs.tolist())) == list(itertools.combinations(range(size), 2))
+    for (i, j), length in zip(found.pairs, found.lengths, strict=True):
+        copies = [symmetry.apply(group, positions[j], [np.array(p)], [np.array(s)]) for p, s in moves]
+        np.testing.assert_allclose(length, np.linalg.norm(np.array(copies) - positions[i], axis=1).min())
 
 
 def test_pairs_that_failed_come_later_and_then_with_another_copy():
     positions = np.array([[0.0, 0], [1, 0], [0, 1.5], [5, 5]])
     found = landscape(positions, [])
-    assert choose_pairs(found, 1).tolist() == [[0, 1, 0]]
+    assert choose_pairs(found, measured(found), 1).tolist() == [[0, 1, 0]]
     found = database.add_attempted(found, np.array([[1, 0]]))
-    pairs = choose_pairs(found, 20).tolist()
+    pairs = choose_pairs(found, measured(found), 20).tolist()
     assert pairs[0] != [0, 1, 1]
     assert [0, 1, 1] in pairs
     assert [0, 0, 0] in pairs

@@ -8,7 +8,7 @@ import sklearn.datasets
 from sklearn.utils import Bunch
 
 from jaxscape import datasets
-from jaxscape.datasets import DataError, Table, load, prepare
+from jaxscape.datasets import DataError, Dataset, Table, drawn, load, prepare
 
 RNG = np.random.default_rng(0)
 ROWS = 60
@@ -248,3 +248,27 @@ def test_missing_targets_are_left_out():
     assert len(ready.y_train) + len(ready.y_test) == ROWS - 5
     assert any("5 rows without a target" in note for note in ready.notes)
     assert datasets.MIN_ROWS == 20
+
+
+def test_drawn_rows_stand_for_all_rows_and_rare_classes_are_drawn_more_often():
+    labels = (np.arange(10_000) % 100 == 0).astype(float)
+    nothing = np.zeros((10_000, 1))
+    data = Dataset(
+        "d", "y", "binary", ("0", "1"), nothing, labels, nothing, labels, ("a",), ("a",), np.zeros(1, int), ()
+    )
+    rows, weights = drawn(data, 1000)
+    assert len(np.unique(rows)) == len(rows)
+    assert 990 <= len(rows) <= 1050
+    assert labels[rows].sum() == 50  # half of them, not a hundredth of the draw
+    np.testing.assert_allclose(np.average(labels[rows], weights=weights), 0.01)
+    np.testing.assert_allclose(weights.mean(), 1)
+    rows, weights = drawn(data, 10_000)
+    assert rows.tolist() == list(range(10_000))
+    assert np.all(weights == 1)
+
+
+def test_many_inputs_are_standardised_as_few_are():
+    data = prepare(table(**{f"k{i}": RNG.choice([f"v{j}" for j in range(12)], ROWS) for i in range(8)}))
+    assert data.x_train.shape[1] > datasets._PIECE
+    np.testing.assert_allclose(data.x_train.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(data.x_train.std(axis=0), 1)

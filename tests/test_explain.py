@@ -18,7 +18,7 @@ from jaxscape import database, datasets
 from jaxscape.analysis.attribution import Importance
 from jaxscape.explain import ranking
 
-SMALL = ["--hidden", "2", "--minima", "3", "--rounds", "2", "--penalty", "0.001"]
+SMALL = ["--hidden", "2", "--penalty", "0.001"]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_regressions_and_other_losses_work_end_to_end(target, options, score, cs
     data["amount"] = 2 * data["plain"] - data["$\\frac"] + 0.1 * np.random.default_rng(1).normal(size=len(data))
     data.drop(columns="amount" if target == "bought" else "bought").to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "report"
-    small = ["--hidden", "1", "--minima", "2", "--rounds", "1", "--penalty", "0.001"]
+    small = ["--hidden", "1", "--penalty", "0.001"]
     assert (
         command.main(["explain", str(tmp_path / "t.csv"), "--target", target, "--out", str(out), *small, *options]) == 0
     )
@@ -164,7 +164,7 @@ def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
         (["{csv}", "--penalty", "nan"], "penalty must be positive, got nan"),
         (["{csv}", "--l2", "1e-3"], "write --penalty 1e-3"),
         (["{csv}", "--hidden", "2", "0"], "hidden must be at least 1"),
-        (["{csv}", "--rounds", "0"], "rounds must be at least 1"),
+        (["{csv}", "--max-seconds", "0"], "max_seconds must be at least 1"),
         (["{csv}", "--seed", "-1"], "seed must be between"),
         (["{csv}", "--out", "{csv}"], "is a file"),
         (["{csv}", "--out", "{csv}/below"], "cannot write"),
@@ -211,7 +211,7 @@ def test_killed_and_resumed_it_reports_the_same_landscape(csv, report, tmp_path)
 
 def test_several_classes_and_layers_work_end_to_end(tmp_path):
     out = tmp_path / "report"
-    arguments = ["explain", "iris", "--hidden", "2", "2", "--rounds", "1", "--penalty", "0.01", "--out", str(out)]
+    arguments = ["explain", "iris", "--hidden", "2", "2", "--penalty", "0.01", "--out", str(out)]
     assert command.main(arguments) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert summary["data"]["task"] == "multiclass"

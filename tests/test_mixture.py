@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from jaxscape import mixture, predict
+from jaxscape import problem as searched
 from jaxscape.datasets import Dataset, Table, prepare
 from jaxscape.evidence import Evidence
 from jaxscape.mixture import interacting_pairs, padded, weight_groups
+from jaxscape.objective import gauss_newton, value
 from jaxscape.problem import ExplainConfig, problem
 
 
@@ -135,3 +137,50 @@ def test_what_does_not_fit_the_budget_is_cut_and_said():
     labels = big.y_train[plan.rows]
     assert plan.weights @ labels / plan.weights.sum() == pytest.approx(0.005)
     assert any("of 200,000 training rows" in sentence for sentence in plan.cut)
+
+
+def test_of_very_many_columns_those_that_tell_something_are_searched(product, monkeypatch):
+    monkeypatch.setattr(mixture, "_ROOM", 4)
+    monkeypatch.setattr(mixture, "_MAX_FLOPS", 1e7)
+    monkeypatch.setattr(mixture, "_WIDE_ROWS", 140)
+    found = mixture.fit(product, ((4,),))
+    assert any(sentence.startswith("of 8 columns the 4 ") for sentence in found.cut)
+    size = found.best
+    assert size.awake[[1, 4]].all()
+    incoming = size.found.positions[:, : 8 * 4].reshape(-1, 8, 4)
+    searched = np.any(incoming != 0, axis=(0, 2))
+    assert searched.sum() == 4
+    assert np.all(size.awake <= searched)
+    # What was left out has no part in the evidence: it is that of a table without it.
+    log_evidence = size.log_evidence
+    positions = size.found.positions[0]
+    groups = size.groups
+    penalty = size.found.alphas[0][groups]
+    x, y = jnp.asarray(product.x_train), jnp.asarray(product.y_train)
+    energy = mixture.objective_of(product, size.hidden, "tanh", x, y)
+    there = np.append(np.repeat(searched, 4), np.ones(len(groups) - 32, bool))
+    curvature = len(y) * np.asarray(gauss_newton(energy, jnp.asarray(positions)))[np.ix_(there, there)]
+    curvature += np.diag(penalty[there])
+    expected = -len(y) * float(value(energy, jnp.asarray(positions))) - 0.5 * penalty @ positions**2
+    expected += 0.5 * np.log(penalty[there]).sum() - 0.5 * np.linalg.slogdet(curvature)[1]
+    assert log_evidence == pytest.approx(expected, abs=1e-6)
+
+
+def test_of_many_rows_those_drawn_are_searched_at_the_penalties_of_so_many(product, supported, monkeypatch):
+    monkeypatch.setattr(searched, "_MOST_NUMBERS", 100)
+    monkeypatch.setattr(searched, "_DRAWN_NUMBERS", 100)
+    monkeypatch.setattr(searched, "_FEWEST_DRAWN", 80)
+    for penalty in ("evidence", 0.01):
+        made = problem(product, ExplainConfig(penalty=penalty), supported if penalty == "evidence" else None)
+        number = len(made.seen.y_train)
+        assert 75 <= number <= 80
+        weights = np.asarray(made.objective.data.weights)
+        np.testing.assert_allclose(weights.sum(), number)
+        np.testing.assert_allclose(np.average(made.seen.y_train, weights=weights), product.y_train.mean())
+        if penalty == "evidence":
+            size = supported.best
+            kept = np.append(
+                np.repeat(made.inputs, size.hidden[0]), np.ones(len(size.groups) - 8 * size.hidden[0], bool)
+            )
+            alphas = size.found.alphas[0][size.groups[kept]]
+            np.testing.assert_allclose(made.objective.data.precision * number, alphas)

@@ -69,3 +69,10 @@ def test_equal_models_share_compiled_code(network):
 def test_misuse_is_a_value_error(loss, params, message):
     with pytest.raises(ValueError, match=message):
         objective.from_loss(loss, params)
+
+
+def test_the_hessian_is_the_same_a_few_columns_at_a_time(network, monkeypatch):
+    problem, x = network
+    whole = np.asarray(objective.hessian(problem, x))
+    monkeypatch.setattr(objective, "_HESSIAN_ROWS", 60)  # of 20 rows: three columns
+    np.testing.assert_allclose(objective.hessian(problem, x), whole, atol=1e-14)

@@ -26,7 +26,7 @@ def csv(tmp_path_factory):
 
 
 def arguments(csv, out):
-    return ["explain", str(csv), "--target", "bought", "--minima", "3", "--rounds", "2", "--out", str(out)]
+    return ["explain", str(csv), "--target", "bought", "--out", str(out)]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,8 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(report, csv, tmp_path
     assert f"go on with --resume --out {out}" in capsys.readouterr().err
     assert not (out / "summary.json").exists()
     assert command.main([*arguments(csv, out), "--resume"]) == 0
-    assert len(rounds) == 3
+    whole = int(database.load_extra(report / "landscape.npz")["round"]) - 1
+    assert len(rounds) == whole + 1 > 2
     one, other = (json.loads((folder / "summary.json").read_text()) for folder in (out, report))
     assert one | {"seconds": 0} == other | {"seconds": 0}
     assert (out / "features.csv").read_bytes() == (report / "features.csv").read_bytes()

@@ -28,6 +28,8 @@ MixtureLoss = Callable[
 ]
 _MAX_STEPS = 100
 _AT_AN_END = 1e-9  # standard deviations
+_MOST_NUMBERS = 1 << 23  # in the increases of the groups that are computed at once
+_MAX_CORRELATED = 1 << 24  # numbers, of which correlations are computed
 
 
 class Importance(NamedTuple):
@@ -115,6 +117,7 @@ def importance(
     shares: Float[np.ndarray, " S"] | None = None,
     spread: float = 1.0,
     num_shuffles: int = 10,
+    used: Bool[np.ndarray, " columns"] | None = None,
 ) -> Importance:
     """Measure the permutation importance of every column to every model of a group.
 
@@ -139,6 +142,7 @@ def importance(
         shares: how much each stratum counts in the mean; by default as its rows do.
         spread: see `Importance`; 2 for `losses.ranking_errors`.
         num_shuffles: times that each column is replaced.
+        used: columns that some model looks at, all by default; a group without any changes nothing, and costs nothing.
 
     Raises:
         ValueError: if weights of models are negative, not finite, or all zero.
@@ -151,12 +155,27 @@ def importance(
     strata = np.zeros(len(x), int) if strata is None else strata
     shares = np.bincount(strata) / len(x) if shares is None else shares
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    wanted = np.ones(int(groups.max()) + 1, bool)
+    if used is not None:
+        wanted[:] = False
+        wanted[groups[used]] = True
     if x_train is None:
         replacements = conditional.shuffled(rng, np.asarray(x), column, groups, num_shuffles=num_shuffles)
     else:
-        replacements = conditional.given_others(rng, x_train, np.asarray(x), column, groups, num_shuffles=num_shuffles)
-    found = _importance(row_loss, mixture_loss, models, jnp.asarray(weights, x.dtype), x, y, replacements)
-    increases, draws = jax.tree.map(np.asarray, found)
+        replacements = conditional.given_others(
+            rng, x_train, np.asarray(x), column, groups, num_shuffles=num_shuffles, wanted=wanted
+        )
+    increases = np.zeros((len(models), len(x), len(wanted)), x.dtype)
+    draws = np.zeros((num_shuffles, len(x), len(wanted)), x.dtype)
+    number = max(_MOST_NUMBERS // increases[:, :, 0].size, 1)  # of groups at once
+    todo = np.flatnonzero(wanted)
+    for first in range(0, len(todo), number):
+        some = todo[first : first + number]
+        # As many each time, so that one program does: the last ones once more.
+        batch = todo[np.minimum(np.arange(first, first + number), len(todo) - 1)] if len(todo) > number else some
+        job = jax.tree.map(lambda leaf, batch=batch: leaf[batch], replacements)
+        found = _importance(row_loss, mixture_loss, models, jnp.asarray(weights, x.dtype), x, y, job)
+        increases[:, :, some], draws[:, :, some] = (np.asarray(each)[:, :, : len(some)] for each in found)
     return Importance(increases, groups, strata, shares, weights, draws, spread)
 
 
@@ -201,6 +220,7 @@ def near_copies(
     """
     num_columns = int(column.max()) + 1
     single = np.bincount(column, minlength=num_columns)[column] == 1
+    x_train = x_train[:: max(x_train.size // _MAX_CORRELATED, 1)]
     with np.errstate(invalid="ignore"):  # a constant column goes with none
         near = np.abs(np.atleast_2d(np.corrcoef(x_train.T))) >= correlation
     first, second = np.nonzero(near & single[:, None] & single)

@@ -9,10 +9,11 @@ Chamma, Engemann & Thirion, NeurIPS 2023, arXiv:2309.07593).
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 _STRENGTHS = np.geomspace(1e-5, 10, 25)  # of the ridge, in units of the variance of a standardised input
 _MAX_ROWS = 5000  # to search for curves in, and to fit probabilities to
+_MAX_BENT = 400  # other inputs: of more, curves are not looked for, and a category is predicted from the nearest
 _CLEAR = 5.0  # standard errors: among some 1e5 curves tried none is as large by chance
 _MAX_CURVES = 40
 _NUM_KNOTS = 7
@@ -67,6 +68,7 @@ def given_others(
     groups: Int[np.ndarray, " columns"],
     *,
     num_shuffles: int = 10,
+    wanted: Bool[np.ndarray, " G"] | None = None,
 ) -> Replacements:
     """Draw the values of each group of columns given the columns outside the group.
 
@@ -75,8 +77,8 @@ def given_others(
     (binary columns, one-hot categories) are drawn from predicted probabilities, of a softmax regression whose strength
     is a fixed point of MacKay's update (Neural Comput. 4, 415, 1992); a group of such inputs takes the combinations
     that the training rows have. Both are linear in the others, and in those hinges and products of them that explain
-    more of what a linear prediction leaves than chance does. If a group has quantities and inputs of two values, all of
-    it is treated as quantities.
+    more of what a linear prediction leaves than chance does; among some hundred inputs or more these are not looked
+    for. If a group has quantities and inputs of two values, all of it is treated as quantities.
 
     Args:
         rng: the source of randomness.
@@ -85,8 +87,11 @@ def given_others(
         column: the column that each input belongs to.
         groups: the group of each column, counted from 0.
         num_shuffles: draws for each row.
+        wanted: the groups that replacements are wanted for, all by default; those of the others mean nothing. What is
+            drawn for one does not depend on it.
     """
     members = _members(column, groups)
+    wanted = np.ones(len(members), bool) if wanted is None else wanted
     centre, scale = x_train.mean(axis=0), x_train.std(axis=0)
     scale = np.where(scale > 1e-12 * np.abs(x_train).max(axis=0, initial=0.0), scale, 1.0)
     train, rows = (x_train - centre) / scale, (x - centre) / scale
@@ -95,15 +100,20 @@ def given_others(
     patterns = {
         group: np.unique(_thinned(x_train)[:, own], axis=0, return_inverse=True)
         for group, own in enumerate(members)
-        if two_valued[own].all()
+        if two_valued[own].all() and wanted[group]
     }
     most = max([len(x), *(len(values) for values, _ in patterns.values())])
     drawn = _empty(members, x, most, num_shuffles)
     spectrum = _spectrum(train)
     for group, own in enumerate(members):
-        if group in patterns:
+        if not wanted[group]:  # the others draw what they would have drawn
+            if two_valued[own].all():
+                rng.random((num_shuffles, len(x), 1))
+            else:
+                rng.permuted(drawn.donors[group], axis=1)
+        elif group in patterns:
             values, codes = patterns[group]
-            others = np.setdiff1d(np.arange(x.shape[1]), own)
+            others = _nearest(train, own)
             probabilities = _probabilities(_thinned(train)[:, others], codes.reshape(-1), rows[:, others])
             drawn.pool[group, : len(values), : len(own)] = values
             present = np.all(x[:, None, own] == values, axis=2).mean(axis=0)
@@ -118,6 +128,15 @@ def given_others(
 
 def _members(column: Int[np.ndarray, " inputs"], groups: Int[np.ndarray, " columns"]) -> list[Int[np.ndarray, "_"]]:
     return [np.flatnonzero(groups[column] == group) for group in range(int(groups.max()) + 1)]
+
+
+def _nearest(train: Float[np.ndarray, "n p"], own: Int[np.ndarray, " own"]) -> Int[np.ndarray, " q"]:
+    """Return the other inputs; of very many those that go most with some of their own."""
+    others = np.setdiff1d(np.arange(train.shape[1]), own)
+    if len(others) <= _MAX_BENT:
+        return others
+    together = np.abs(train[:, own].T @ train).max(axis=0)[others]
+    return np.sort(others[np.argsort(-together, kind="stable")[:_MAX_BENT]])
 
 
 def _thinned(rows: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "some p"]:
@@ -282,6 +301,8 @@ def _curves(z: Float[np.ndarray, "n q"], residuals: Float[np.ndarray, "n r"]) ->
     of a hinge only what is not linear is scored.
     """
     q = z.shape[1]
+    if q >= _MAX_BENT:
+        return _Curves(np.empty((0, 2), int), np.empty(0))
     knots = np.quantile(z, np.arange(1, _NUM_KNOTS + 1) / (_NUM_KNOTS + 1), axis=0)
     hinges = np.maximum(z[:, None] - knots, 0)
     hinges -= hinges.mean(axis=0)

@@ -104,8 +104,10 @@ def random_mask(key: PRNGKeyArray, mask: Bool[Array, " P"], strata: Int[Array, "
     """Draw a mask with as many entries in each stratum as `mask` has; entries of stratum -1 are never drawn."""
     order = jnp.lexsort((jax.random.uniform(key, mask.shape), strata))
     ordered = strata[order]
-    rank = jnp.arange(mask.size) - jnp.searchsorted(ordered, ordered).astype(int)
-    wanted = jnp.sum((strata[None] == ordered[:, None]) & mask[None], axis=1)
+    first, last = (jnp.searchsorted(ordered, ordered, side=side) for side in ("left", "right"))
+    rank = jnp.arange(mask.size) - first.astype(int)
+    before = jnp.append(0, jnp.cumsum(mask[order]))  # how many of the mask, in the order of the strata
+    wanted = before[last] - before[first]
     return jnp.zeros_like(mask).at[order].set((rank < wanted) & (ordered >= 0))
 
 

@@ -81,6 +81,18 @@ def polish(objective: Objective, positions: np.ndarray, index: int, config: Expl
     return polished
 
 
+def descend(objective: Objective, starts: np.ndarray, config: ExploreConfig) -> Any:
+    """Minimise, as walkers do after a hop; NumPy out."""
+    run = functools.partial(quench, objective, config=config.hopping.descent, num_lanes=config.num_lanes)
+    return padded(run, 2 * config.num_searches, starts)
+
+
+def push_off(objective: Objective, saddles: TransitionState, config: ExploreConfig) -> Any:
+    """Descend from saddles to both sides; NumPy out."""
+    run = functools.partial(following.push_off, objective, config=config.push_off, num_lanes=config.num_lanes)
+    return padded(run, config.num_searches, saddles)
+
+
 def settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -> Any:
     """Polish the ends of descents to certified minima; where one is a saddle, step off along it and descend again.
 
@@ -94,8 +106,7 @@ def settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -
             break
         off = _KICK * polished.eigenvector[saddles]
         starts = np.concatenate([polished.point.position[saddles] + off, polished.point.position[saddles] - off])
-        run = functools.partial(quench, objective, config=config.hopping.descent, num_lanes=config.num_lanes)
-        ends = padded(run, 2 * config.num_searches, starts)
+        ends = descend(objective, starts, config)
         plus, minus = ends.position[: saddles.size], ends.position[saddles.size :]
         lower = ends.energy[: saddles.size] <= ends.energy[saddles.size :]
         again = polish(objective, np.where(lower[:, None], plus, minus), 0, config)
@@ -203,8 +214,7 @@ def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, co
         return landscape
     polished = take(polished, new - size)
     saddles = TransitionState(polished.point, polished.eigenvalues[:, 0], polished.eigenvector)
-    run = functools.partial(following.push_off, objective, config=config.push_off, num_lanes=config.num_lanes)
-    connections = padded(run, config.num_searches, saddles)
+    connections = push_off(objective, saddles, config)
     ends = jax.tree.map(lambda *sides: np.stack(sides), connections.minus, connections.plus)
     statuses = ends.status.max(axis=0)
     landscape = record(

@@ -4,8 +4,10 @@ A round is a pure function of the exploration so far: its randomness is the key 
 that an exploration stopped anywhere and resumed from its last round ends at the same landscape.
 """
 
+import concurrent.futures
 import functools
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -18,18 +20,22 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxscape.landscape import certify, coverage, database, ledger
 from jaxscape.landscape.config import ExploreConfig
-from jaxscape.landscape.connect import choose_pairs
+from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_pairs, measured
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.ledger import Search
 from jaxscape.objective import Objective, check_points
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import HoppingState
-from jaxscape.search.points import Status
+from jaxscape.search.eigenvector_following import TransitionState
+from jaxscape.search.points import StationaryPoint, Status
 from jaxscape.symmetry import Symmetry, kill_units, nth_copy, random_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
+_COUNTS = ("round", "idle", "hopped")  # of an exploration, for a checkpoint
 _MAXIMA_PER_BAND = 2
+_FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lowest minimum when hopping ends
+_SAME_ENERGY = 1e-6  # relative: the end of a walk, not polished, and the lowest minimum
 _NEAR_SYMMETRY = 0.05  # largest displacement of each weight from a point with dead units
 
 
@@ -49,13 +55,18 @@ DEFAULT_BUDGET = Budget()
 
 
 class Exploration(NamedTuple):
-    """Where an exploration stands: `landscape`, the `walkers`, the `round` to do next, and `idle`: how many searches in
-    a row found nothing new."""
+    """Where an exploration stands.
+
+    `landscape`; the `walkers`; the `round` to do next; `idle`: how many searches in a row found nothing new; `hopped`:
+    gradients that the walkers took; `distances` between the minima, as far as they are measured.
+    """
 
     landscape: Landscape
     walkers: HoppingState
     round: int
     idle: int
+    hopped: int = 0
+    distances: Distances = NO_DISTANCES
 
 
 def start(
@@ -122,6 +133,7 @@ def explore(
     """
     began = time.monotonic()
     exploration = start(objective, symmetry, starts, key, config, landscape=landscape)
+    compile_ahead(objective, exploration, config)
     while not finished(exploration, config, budget, seconds=time.monotonic() - began):
         exploration = advance(objective, exploration, key, config)
         if on_round is not None:
@@ -152,16 +164,50 @@ def empty_because(landscape: Landscape) -> str | None:
 
 
 def finished(
-    exploration: Exploration, config: ExploreConfig, budget: Budget = DEFAULT_BUDGET, *, seconds: float = 0
+    exploration: Exploration, config: ExploreConfig, budget: Budget = DEFAULT_BUDGET, *, seconds: float = 0.0
 ) -> bool:
-    """Say whether the budget is spent, the landscape is explored, or enough minima are known and connected."""
+    """Say whether the exploration ends here; see `stopped_by`."""
+    return stopped_by(exploration, config, budget, seconds=seconds) is not None
+
+
+def stopped_by(
+    exploration: Exploration, config: ExploreConfig, budget: Budget = DEFAULT_BUDGET, *, seconds: float = 0.0
+) -> str | None:
+    """Say what ends an exploration; None while it goes on.
+
+    "complete": the lowest minimum was found by five walkers on their own, certified edges join all minima, none is
+    estimated unseen, and the next search would find something new with a chance below 1 - `config.coverage`.
+    "connected": the first two, and there are `config.num_minima`. Else the part of the budget that is spent: "rounds",
+    "gradients" or "seconds".
+    """
     landscape = exploration.landscape
-    spent = landscape.ledger.evaluations >= budget.evaluations
-    if exploration.round > budget.rounds or spent or seconds >= budget.seconds:
-        return True
-    if coverage.chance_of_more(exploration.idle) <= 1 - config.coverage:
-        return all(seen.unseen < 0.5 for seen in coverage_of(landscape))
-    return len(landscape.minima.energies) >= config.num_minima and not database.components(landscape).any()
+    connected = bool(len(landscape.minima.energies)) and not database.components(landscape).any()
+    if connected and enough_found(exploration):
+        idle = coverage.chance_of_more(exploration.idle) <= 1 - config.coverage
+        if idle and all(seen.unseen < 0.5 for seen in coverage_of(landscape)):
+            return "complete"
+        if len(landscape.minima.energies) >= config.num_minima:
+            return "connected"
+    spent = {
+        "rounds": exploration.round > budget.rounds,
+        "gradients": landscape.ledger.evaluations >= budget.evaluations,
+        "seconds": seconds >= budget.seconds,
+    }
+    return next((name for name, over in spent.items() if over), None)
+
+
+def found_lowest_by(exploration: Exploration) -> int:
+    """Return how many walkers have come to the lowest minimum, each on its own."""
+    energies = exploration.landscape.minima.energies
+    if len(energies) == 0:
+        return 0
+    lowest = energies.min()
+    return int(np.sum(np.asarray(exploration.walkers.lowest) <= lowest + _SAME_ENERGY * max(abs(lowest), 1e-300)))
+
+
+def enough_found(exploration: Exploration) -> bool:
+    """Say whether the lowest minimum was found often enough to stop hopping."""
+    return found_lowest_by(exploration) >= min(_FOUND_BY, len(exploration.walkers.lowest))
 
 
 def coverage_of(landscape: Landscape) -> tuple[coverage.Coverage, coverage.Coverage]:
@@ -177,33 +223,68 @@ def advance(
     *,
     on_phase: Callable[[str], None] = lambda phase: None,
 ) -> Exploration:
-    """Do one round: hop (while minima are wanted), then search transition states and descend from them.
+    """Do one round: hop, until the lowest minimum is sure, then search transition states and descend from them.
 
-    `on_phase` is told which of `PHASES` comes next, for progress.
+    While minima are not joined hopping takes no more gradients than all else. `on_phase` is told which of `PHASES`
+    comes next, for progress.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
-    landscape, walkers = exploration.landscape, exploration.walkers
+    landscape, walkers, hopped = exploration.landscape, exploration.walkers, exploration.hopped
     before = _num_points(landscape)
     num_searches = 0
-    if len(landscape.minima.energies) < config.num_minima:
+    joined = not database.components(landscape).any()
+    if not enough_found(exploration) and (joined or 2 * hopped <= landscape.ledger.evaluations):
         on_phase(PHASES[0])
         landscape, walkers, num_searches = _hop(objective, landscape, walkers, config)
+        hopped += config.hopping_steps * len(walkers.energy)
     # As long as there is no minimum the hops are the searches, and the first quenches may still be under way.
+    distances = measured(landscape, exploration.distances)
     if len(landscape.minima.energies):
         on_phase(PHASES[1])
-        saddles, landscape = _search_saddles(objective, landscape, np.asarray(walkers.step_size), rng, config)
+        saddles, landscape = _search_saddles(
+            objective, landscape, distances, np.asarray(walkers.step_size), rng, config
+        )
         on_phase(PHASES[2])
         landscape = certify.insert_saddles(objective, landscape, saddles, config)
         num_searches = config.num_searches
     idle = exploration.idle + num_searches if _num_points(landscape) == before else 0
-    return Exploration(landscape, walkers, exploration.round + 1, idle)
+    return Exploration(landscape, walkers, exploration.round + 1, idle, hopped, distances)
+
+
+def compile_ahead(objective: Objective, exploration: Exploration, config: ExploreConfig = ExploreConfig()) -> None:
+    """Compile all programs of an exploration at once, on all cores, where each would wait for the last.
+
+    Every program is run with nothing to do. What is compiled already costs milliseconds.
+    """
+    rows, one = np.empty((0, objective.dim)), np.empty(0)
+    point = StationaryPoint(rows, one, one, one.astype(int), one.astype(int))  # type: ignore[arg-type]
+    saddles = TransitionState(point, one, rows)  # type: ignore[arg-type]
+    nothing = database.empty(exploration.landscape.symmetry)
+    jobs = [  # the one that takes longest first
+        lambda: _search(objective, rows, rows, config),
+        lambda: certify.push_off(objective, saddles, config),
+        lambda: _hop(objective, nothing, exploration.walkers, config, num_steps=0),
+        lambda: _relax(objective, rows, rows, config),
+        lambda: certify.polish(objective, rows, 0, config),
+        lambda: certify.descend(objective, rows, config),
+    ]
+    double = bool(jnp.asarray(0.0).dtype == jnp.float64)  # threads do not inherit the scoped switch
+
+    def run(job: Callable[[], Any]) -> None:
+        with jax.enable_x64(double):
+            job()
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for job in [pool.submit(run, job) for job in jobs]:
+            job.result()
 
 
 def checkpoint(exploration: Exploration) -> dict[str, np.ndarray]:
     """Return the part of an exploration that is not its landscape as plain arrays, for `database.save(extra=...)`."""
     walkers = exploration.walkers._replace(key=jax.random.key_data(exploration.walkers.key))
     arrays = {f"walkers/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(walkers))}
-    return arrays | {"round": np.asarray(exploration.round), "idle": np.asarray(exploration.idle)}
+    counts = {name: np.asarray(getattr(exploration, name)) for name in _COUNTS}
+    return arrays | counts
 
 
 def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarray]) -> Exploration:
@@ -226,10 +307,11 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
         raise ValueError("the checkpoint holds walkers of another shape: it was made with other settings")
     walkers = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved])
     walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key))
-    counts = [arrays.get(name) for name in ("round", "idle")]
+    counts = [arrays.get(name) for name in _COUNTS]
     if any(count is None or count.shape != () or count.dtype.kind not in "iu" for count in counts):
-        raise ValueError("the checkpoint does not say how far it is: it holds no whole numbers `round` and `idle`")
-    return Exploration(landscape, walkers, *(int(count) for count in counts if count is not None))
+        raise ValueError(f"the checkpoint does not say how far it is: it holds no whole numbers {', '.join(_COUNTS)}")
+    done, idle, hopped = (int(count) for count in counts if count is not None)
+    return Exploration(landscape, walkers, done, idle, hopped, measured(landscape))
 
 
 def _num_points(landscape: Landscape) -> tuple[int, int]:
@@ -237,14 +319,17 @@ def _num_points(landscape: Landscape) -> tuple[int, int]:
 
 
 def _hop(
-    objective: Objective, landscape: Landscape, walkers: HoppingState, config: ExploreConfig
+    objective: Objective,
+    landscape: Landscape,
+    walkers: HoppingState,
+    config: ExploreConfig,
+    num_steps: int | None = None,
 ) -> tuple[Landscape, HoppingState, int]:
     """Let the walkers go on; return with them how many quenches ended."""
     # A walker hands in at most one minimum every `refill_every` (8) steps, so this buffer cannot overflow.
     capacity = walkers.energy.shape[0] * (config.hopping_steps // 8 + 1)
-    walkers, buffer = basin_hopping.run(
-        objective, walkers, config.hopping, num_steps=config.hopping_steps, capacity=capacity
-    )
+    num_steps = config.hopping_steps if num_steps is None else num_steps
+    walkers, buffer = basin_hopping.run(objective, walkers, config.hopping, num_steps=num_steps, capacity=capacity)
     points: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(buffer.count)], buffer.points)
     landscape = certify.record(landscape, Search.HOPS, points)
     converged = certify.take(points, points.status == Status.CONVERGED)
@@ -254,24 +339,36 @@ def _hop(
 
 
 def _search_saddles(
-    objective: Objective, landscape: Landscape, step_sizes: np.ndarray, rng: np.random.Generator, config: ExploreConfig
+    objective: Objective,
+    landscape: Landscape,
+    distances: Distances,
+    step_sizes: np.ndarray,
+    rng: np.random.Generator,
+    config: ExploreConfig,
 ) -> tuple[Any, Landscape]:
-    """Search transition states and certify them: half of the searches between minima and half out from single ones.
-
-    Once there are minima enough, connecting them comes first.
-    """
-    enough = len(landscape.minima.energies) >= config.num_minima
-    pairs = choose_pairs(landscape, config.num_searches if enough else config.num_searches // 2)
+    """Search transition states and certify them: between minima, as long as some are not joined; then half of the
+    searches out from single ones."""
+    joined = not database.components(landscape).any()
+    pairs = choose_pairs(landscape, distances, config.num_searches // 2 if joined else config.num_searches)
     landscape, starts, vectors = _between(objective, landscape, pairs, config)
     landscape, more_starts, more_vectors = _outward(landscape, config.num_searches - len(starts), step_sizes, rng)
     starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
-    run = functools.partial(following.search, objective, config=config.following, num_lanes=config.num_lanes)
-    found = certify.padded(run, config.num_searches, starts, vectors)
+    found = _search(objective, starts, vectors, config)
     landscape = certify.record(landscape, Search.SADDLE_SEARCHES, found.point)
     found = certify.take(found, found.point.status == Status.CONVERGED)
     polished = certify.polish(objective, found.point.position, 1, config)
     landscape = certify.record(landscape, Search.POLISHED_SADDLES, polished.point)
     return certify.take(polished, polished.point.status == Status.CONVERGED), landscape
+
+
+def _search(objective: Objective, starts: np.ndarray, vectors: np.ndarray, config: ExploreConfig) -> Any:
+    run = functools.partial(following.search, objective, config=config.following, num_lanes=config.num_lanes)
+    return certify.padded(run, config.num_searches, starts, vectors)
+
+
+def _relax(objective: Objective, starts: np.ndarray, ends: np.ndarray, config: ExploreConfig) -> Any:
+    run = functools.partial(elastic_band.relax, objective, config=config.band, num_lanes=config.num_lanes)
+    return certify.padded(run, config.num_searches, starts, ends)
 
 
 def _between(
@@ -288,8 +385,7 @@ def _between(
             ends.append(near)
     if not starts:
         return landscape, nothing, nothing
-    run = functools.partial(elastic_band.relax, objective, config=config.band, num_lanes=config.num_lanes)
-    bands = certify.padded(run, config.num_searches, np.array(starts), np.array(ends))
+    bands = _relax(objective, np.array(starts), np.array(ends), config)
     landscape = landscape._replace(ledger=ledger.spend(landscape.ledger, int(bands.num_evaluations.sum())))
     heights = np.where(bands.maxima, bands.energies, -np.inf)
     order = np.argsort(-heights, axis=1, kind="stable")[:, :_MAXIMA_PER_BAND].T

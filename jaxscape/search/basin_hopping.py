@@ -44,12 +44,14 @@ class HoppingState(NamedTuple):
     """All walkers.
 
     `lanes`: the minimisations in work; `position (B, P)`, `energy (B,)`: the minimum each walker is at (infinite energy
-    before its first); `step_size (B,)`; `key (B,)`: each walker's own randomness; `num_hops (B,)`, `num_accepted (B,)`.
+    before its first); `lowest (B,)`: the lowest energy it has been at; `step_size (B,)`; `key (B,)`: each walker's own
+    randomness; `num_hops (B,)`, `num_accepted (B,)`.
     """
 
     lanes: LbfgsState | GaussNewtonState
     position: Float[Array, "B P"]
     energy: Float[Array, " B"]
+    lowest: Float[Array, " B"]
     step_size: Float[Array, " B"]
     key: PRNGKeyArray
     num_hops: Int[Array, " B"]
@@ -73,6 +75,7 @@ def init(key: PRNGKeyArray, starts: Float[Array, "B P"], config: HoppingConfig) 
         lanes=jax.vmap(functools.partial(_set_out, config.descent))(starts),
         position=starts,
         energy=jnp.full(num_walkers, jnp.inf, starts.dtype),
+        lowest=jnp.full(num_walkers, jnp.inf, starts.dtype),
         step_size=jnp.broadcast_to(jnp.asarray(config.step_size, starts.dtype), (num_walkers,)),
         key=jax.random.split(key, num_walkers),
         num_hops=nothing,
@@ -144,6 +147,7 @@ def run(
             lanes=jax.vmap(kernel.init)(start),
             position=position,
             energy=energy,
+            lowest=jnp.minimum(state.lowest, energy),
             step_size=step_size,
             key=key,
             num_hops=state.num_hops + 1,
