@@ -299,9 +299,8 @@ def _kept(
     widths = np.bincount(dataset.column, minlength=len(alone))
     kept[:] = False
     order = np.argsort(-alone, kind="stable")
-    column: int
-    pair: list[int]
-    for column, pair in itertools.zip_longest(order.tolist(), pairs[: len(order)].tolist(), fillvalue=[]):
+    told: Any = itertools.zip_longest(order.tolist(), pairs[: len(order)].tolist(), fillvalue=[])
+    for column, pair in told:
         for each in (column, *pair):
             if kept.any() and widths[kept].sum() + widths[each] > room and not kept[each]:
                 return kept
