@@ -36,6 +36,7 @@ _MAX_FLOPS = 1.5e12  # for all restarts: beyond, rows are drawn and sizes left o
 _MIN_ROWS = 500
 _ROOM, _WIDE_ROWS = 200, 2000  # inputs that are searched, and rows at least, where there is no room for all of them
 _BLOCK = 500  # inputs that are paired with all others at once
+_SHARED = 3  # units, up to which networks share a program: larger ones would cost more than compiling
 _ASLEEP = 300.0  # penalty that a column sleeps under at first
 _AWAKE_AT_FIRST = (2, 4, 6, 8)
 _ONE_COLUMN = EvidenceConfig(num_first=15, num_updates=0)
@@ -170,17 +171,22 @@ def fit(
 
     def run(job: tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]) -> Size:
         units, groups, starts, alphas = job
-        objective = objective_of(dataset, units, activation, x, y, plan.weights)
+        wide = _program(units, plan.hidden)
+        objective = objective_of(dataset, wide, activation, x, y, plan.weights)
+        shapes = [architecture(dataset, each, number) for each, number in ((units, len(inputs)), (wide, x.shape[1]))]
         # What is left out has groups without a weight, which are off.
-        there = np.append(np.repeat(inputs, units[0]), np.ones(len(groups) - len(inputs) * units[0], bool))
-        joint = weight_groups(architecture(dataset, units, len(inputs)), same[dataset.column])[there]
+        there = places(shapes[1], architecture(dataset, wide, len(inputs)), np.flatnonzero(inputs))
+        joint = weight_groups(architecture(dataset, wide, len(inputs)), same[dataset.column])[there]
+        kept = places(architecture(dataset, units, x.shape[1]), shapes[1], np.arange(x.shape[1]))
+        known = places(architecture(dataset, units, x.shape[1]), shapes[0], np.flatnonzero(inputs))
         asleep = np.array([alphas[:, : len(same)][:, same == k].min(axis=1) for k in range(len(first))]).T
         joined = np.concatenate([asleep, alphas[:, len(same) :]], axis=1)
-        begun = jnp.asarray(starts[:, there]), jnp.asarray(joined)
-        found = jax.tree.map(np.asarray, evidence.fit(objective, joint, *begun))
+        begun = np.zeros((len(starts), objective.dim))
+        begun[:, kept] = starts[:, known]
+        found = jax.tree.map(np.asarray, evidence.fit(objective, joint, jnp.asarray(begun), jnp.asarray(joined)))
         apart = np.append(same, np.arange(len(first), joined.shape[1]))
         positions = np.zeros(starts.shape)
-        positions[:, there] = found.positions
+        positions[:, known] = found.positions[:, kept]
         found = found._replace(
             alphas=found.alphas[:, apart], determined=found.determined[:, apart], positions=positions
         )
@@ -473,13 +479,37 @@ def padded(
         inputs: which of the inputs wanted it has.
         num_outputs: its outputs.
     """
-    parts = []
-    small = itertools.pairwise((int(inputs.sum()), *hidden, num_outputs))
-    large = itertools.pairwise((len(inputs), *widest, num_outputs))
-    for depth, ((fan_in, fan_out), (more_in, more_out)) in enumerate(zip(small, large, strict=True)):
-        weights, bias, position = np.split(position, [fan_in * fan_out, (fan_in + 1) * fan_out])
-        wide = np.zeros((more_in, more_out))
-        rows = np.flatnonzero(inputs) if depth == 0 else np.arange(fan_in)
-        wide[rows[:, None], np.arange(fan_out)] = weights.reshape(fan_in, fan_out)
-        parts += [wide.ravel(), np.pad(bias, (0, more_out - fan_out))]
-    return np.concatenate(parts)
+    small, large = (int(inputs.sum()), *hidden, num_outputs), (len(inputs), *widest, num_outputs)
+    wide = np.zeros(sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(large)))
+    wide[places(small, large, np.flatnonzero(inputs))] = position
+    return wide
+
+
+def places(small: tuple[int, ...], large: tuple[int, ...], inputs: Int[np.ndarray, " inputs"]) -> Int[np.ndarray, " P"]:
+    """Say where the weights of a network stand in one of more inputs and units.
+
+    Args:
+        small: the sizes of its layers.
+        large: those of the other.
+        inputs: which inputs of the other are its own.
+    """
+    found, first = [], 0
+    for depth, ((fan_in, fan_out), (more_in, more_out)) in enumerate(
+        zip(itertools.pairwise(small), itertools.pairwise(large), strict=True)
+    ):
+        rows = inputs if depth == 0 else np.arange(fan_in)
+        found.append((first + rows[:, None] * more_out + np.arange(fan_out)).ravel())
+        first += more_in * more_out
+        found.append(first + np.arange(fan_out))
+        first += more_out
+    return np.concatenate(found)
+
+
+def _program(units: tuple[int, ...], sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Say as how many units a network is searched, so that small sizes share one compiled program.
+
+    Units whose weights are all zero stay so and add nothing to the evidence: their penalties cancel.
+    """
+    if len(units) > 1 or units[0] > _SHARED:
+        return units
+    return (max(size[0] for size in sizes if len(size) == 1 and size[0] <= _SHARED),)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxscape import mixture, predict
+from jaxscape import evidence, mixture, predict
 from jaxscape import problem as searched
 from jaxscape.datasets import Dataset, Table, prepare
 from jaxscape.evidence import Evidence
@@ -76,6 +76,26 @@ def test_networks_count_by_their_evidence_and_once(supported):
     for size in np.unique(supported.networks[:, 0]):
         own = np.sort(values[supported.networks[:, 0] == size])
         assert np.all(np.diff(own) > 0.05)
+
+
+def test_units_of_zero_change_no_evidence(product):
+    x, y = jnp.asarray(product.x_train), jnp.asarray(product.y_train)
+    rng = np.random.default_rng(2)
+    small, large = (mixture.architecture(product, (units,), 8) for units in (1, 3))
+    at = mixture.places(small, large, np.arange(8))
+    start = rng.normal(size=(2, len(weight_groups(small, product.column))))
+    wide = np.zeros((2, len(weight_groups(large, product.column))))
+    wide[:, at] = start
+    found = []
+    for sizes, starts in ((small, start), (large, wide)):
+        groups = weight_groups(sizes, product.column)
+        objective = mixture.objective_of(product, sizes[1:-1], "tanh", x, y)
+        found.append(evidence.fit(objective, groups, jnp.asarray(starts), jnp.ones((2, groups.max() + 1))))
+    one, other = found
+    np.testing.assert_allclose(other.log_evidence, one.log_evidence, rtol=1e-9)
+    np.testing.assert_allclose(other.determined, one.determined, atol=1e-6)
+    np.testing.assert_allclose(other.positions[:, at], one.positions, atol=1e-5)
+    assert not np.delete(np.asarray(other.positions), at, axis=1).any()
 
 
 def test_of_networks_as_good_the_smallest_is_explored():
