@@ -62,7 +62,7 @@ def row(program: str, l2: str, stored: str, found: Any, evaluations: int, second
 
 def cells(row: dict[str, Any]) -> list[str]:
     counts = [str(row[name]) for name in ("minima", "transition states", "components")]
-    density = 1000 * (row["minima"] + row["transition states"]) / row["evaluations"]
+    density = 1000 * (row["minima"] + row["transition states"]) / max(row["evaluations"], 1)
     costs = [f"{row['evaluations']:.2e}", f"{row['seconds']:.0f}", f"{density:.3f}"]
     return [row["l2"], row["program"], row["stored"], *counts, *costs]
 
