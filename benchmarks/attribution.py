@@ -8,7 +8,7 @@ penalty. jaxscape judges columns by what all minima found make of them together,
 on the same held-out rows. Quality: AUROC of the scores against the truth, and the share of true columns among the first
 k, k being their number; mean over tables, 95 % intervals by bootstrap over tables, also of the paired difference to
 "importance over the minima". Calibration: of the columns called important at a false discovery rate of 5 %, how many
-are. Explorations are shorter than those of `explain` (4, 3 and 2 rounds instead of 6), to get many tables done. --smoke
+are. Explorations are short (4, 3 and 2 rounds), to get many tables done. --smoke
 leaves out the rivals that need more than jaxscape does.
 """
 

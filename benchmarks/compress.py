@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--hidden", type=int, nargs="+", default=[5])
-    parser.add_argument("--rounds", type=int, default=PAPER.rounds)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--no-explore", action="store_true", help="skip what is not in the folder")
     parser.add_argument("--out", type=Path)

@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+", help="as for `jaxscape explain`")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--hidden", type=int, nargs="+", default=[5])
-    parser.add_argument("--rounds", type=int, default=PAPER.rounds)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--landscapes", type=Path, help="folder to keep landscapes in, and to take them from")
     parser.add_argument("--out", type=Path)
     options = arguments(

@@ -32,10 +32,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from jaxscape import attribution, losses, models, quench
 from jaxscape.datasets import Dataset
-from jaxscape.explain import ranking, used_columns
+from jaxscape.explain import ranking
 from jaxscape.landscape import database
 from jaxscape.objective import ravel
-from jaxscape.predict import Members, column_importance, together
+from jaxscape.predict import Members, column_importance, together, used_columns
 from jaxscape.problem import PAPER, ExplainConfig, Explored, explore_landscape, members_of, problem
 from jaxscape.search.points import Status
 
@@ -206,7 +206,7 @@ def cross_validated(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitt
 @once
 def explored(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Any, Any, Any, ExplainConfig, int]:
     """Explore the landscape at the penalty of the paper; return with it the gradients spent."""
-    config = dataclasses.replace(PAPER, seed=seed)
+    config = dataclasses.replace(PAPER, rounds=6, seed=seed)
     found = explore_landscape(split(x, y, task, seed).dataset, config)
     made, landscape = found.problem, found.landscape
     return made.objective, made.symmetry, landscape, config, landscape.ledger.evaluations

@@ -352,7 +352,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="*", default=[3, 8])
     parser.add_argument("--rounds", type=int, default=3, help="of the explorations but the reference")
     parser.add_argument("--units", type=int, default=REFERENCE.hidden[0], help="hidden units of the reference")
-    parser.add_argument("--reference-rounds", type=int, default=REFERENCE.rounds)
+    parser.add_argument("--reference-rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no exploration later, per data set")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figure", type=Path)

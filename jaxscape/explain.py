@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -21,7 +20,7 @@ from jaxscape.baselines import Baselines
 from jaxscape.datasets import Dataset
 from jaxscape.landscape.database import Landscape
 from jaxscape.mixture import Mixture
-from jaxscape.predict import Members, column_importance
+from jaxscape.predict import Members, column_importance, used_columns
 from jaxscape.problem import ExplainConfig, Problem, Progress, explore_landscape, members_of, posterior_variances
 from jaxscape.symmetry import input_weights
 
@@ -220,14 +219,6 @@ def explain(
         baselines=compared.result(),
         seconds=time.monotonic() - began,
     )
-
-
-def used_columns(members: Members, dataset: Dataset) -> Bool[np.ndarray, " columns"]:
-    """Say which columns have a weight other than zero in some network."""
-    incoming = np.asarray(jax.vmap(members.unravel)(jnp.asarray(members.positions))[0].weights)
-    used: Bool[np.ndarray, " columns"] = np.zeros(len(dataset.features), bool)
-    used[dataset.column[np.any(incoming != 0, axis=(0, 2))]] = True
-    return used
 
 
 def ranking(

@@ -1,4 +1,4 @@
-"""Losses for tables: cross-entropy and squared error (from optax) and a smooth AUC, plus an L2 penalty."""
+"""Losses for tables: cross-entropy, squared error and a smooth AUC, plus an L2 penalty."""
 
 import functools
 from collections.abc import Callable

@@ -6,7 +6,6 @@ Which penalties, which columns and how many units: all of it is read from the tr
 import concurrent.futures
 import functools
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from jaxscape import evidence, losses
 from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
+from jaxscape.cores import num_cores
 from jaxscape.datasets import DataError, Dataset, drawn
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
@@ -173,20 +173,20 @@ def fit(
         units, groups, starts, alphas = job
         wide = _program(units, plan.hidden)
         objective = objective_of(dataset, wide, activation, x, y, plan.weights)
-        shapes = [architecture(dataset, each, number) for each, number in ((units, len(inputs)), (wide, x.shape[1]))]
+        # This many units and the inputs that are searched; more units; all inputs; both.
+        small, wider = (architecture(dataset, each, x.shape[1]) for each in (units, wide))
+        fuller, largest = (architecture(dataset, each, len(inputs)) for each in (units, wide))
+        at, in_full = places(small, wider, np.arange(x.shape[1])), places(small, fuller, np.flatnonzero(inputs))
         # What is left out has groups without a weight, which are off.
-        there = places(shapes[1], architecture(dataset, wide, len(inputs)), np.flatnonzero(inputs))
-        joint = weight_groups(architecture(dataset, wide, len(inputs)), same[dataset.column])[there]
-        kept = places(architecture(dataset, units, x.shape[1]), shapes[1], np.arange(x.shape[1]))
-        known = places(architecture(dataset, units, x.shape[1]), shapes[0], np.flatnonzero(inputs))
+        joint = weight_groups(largest, same[dataset.column])[places(wider, largest, np.flatnonzero(inputs))]
         asleep = np.array([alphas[:, : len(same)][:, same == k].min(axis=1) for k in range(len(first))]).T
         joined = np.concatenate([asleep, alphas[:, len(same) :]], axis=1)
         begun = np.zeros((len(starts), objective.dim))
-        begun[:, kept] = starts[:, known]
+        begun[:, at] = starts[:, in_full]
         found = jax.tree.map(np.asarray, evidence.fit(objective, joint, jnp.asarray(begun), jnp.asarray(joined)))
         apart = np.append(same, np.arange(len(first), joined.shape[1]))
         positions = np.zeros(starts.shape)
-        positions[:, known] = found.positions[:, kept]
+        positions[:, in_full] = found.positions[:, at]
         found = found._replace(
             alphas=found.alphas[:, apart], determined=found.determined[:, apart], positions=positions
         )
@@ -194,7 +194,7 @@ def fit(
 
     # Threads, since both compiling and running leave Python alone; the largest first, since it takes longest. BLAS has
     # its own, which wait for each other: with all cores busy its Cholesky factor of 257 weights took 110 ms, not 0.3.
-    pool = concurrent.futures.ThreadPoolExecutor(_num_cores())
+    pool = concurrent.futures.ThreadPoolExecutor(num_cores())
     try:
         with threadpool_limits(1, "blas"):
             running = [pool.submit(run, job) for job in reversed(jobs)]
@@ -252,10 +252,6 @@ def network_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ..
     used = evidence.awake(size.found)[restart, : len(dataset.features)][dataset.column]
     position[: used.size * size.hidden[0]].reshape(used.size, -1)[~used] = 0
     return padded(position, size.hidden, widest, np.ones(used.size, bool), num_outputs(dataset))
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Plan(NamedTuple):

@@ -55,7 +55,8 @@ class ExplainConfig:
     penalty. `loss`: the "likelihood" (cross-entropy, or squared error in a regression), the same "balanced" so that all
     classes count the same, or, for two classes, a smooth "auc". The exploration ends when it is complete, or `minima`
     are joined and the lowest is sure; or after so many `rounds`, or `max_seconds`, in the middle of which it is not
-    known beforehand which round it stops at; or when a budget of gradients is spent, of some minutes.
+    known beforehand which round it stops at; or when a budget of gradients is spent, of minutes or, of large
+    tables, up to half an hour.
     """
 
     hidden: tuple[int, ...] | None = None
@@ -341,10 +342,7 @@ def explore_landscape(
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
-    def stopped_by() -> str | None:
-        return explore.stopped_by(exploration, settings, budget, seconds=time.monotonic() - began)
-
-    while stopped_by() is None:
+    while (ended := explore.stopped_by(exploration, settings, budget, seconds=time.monotonic() - began)) is None:
         tell = functools.partial(_tell, progress, config, budget, exploration, began)
         exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
         if checkpoint is not None and len(exploration.landscape.minima.energies):
@@ -355,7 +353,7 @@ def explore_landscape(
             f"no minimum was found in {exploration.round - 1} rounds: {explore.empty_because(exploration.landscape)}"
         )
     found_by = explore.found_lowest_by(exploration)
-    return Explored(made, exploration.landscape, stopped_by() or "", found_by, supported)
+    return Explored(made, exploration.landscape, ended, found_by, supported)
 
 
 def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture | None) -> ExploreConfig:
@@ -370,7 +368,7 @@ def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture |
 
 
 def _gradients(made: Problem) -> float:
-    """Return how many gradients an exploration may take: some minutes, on two cores."""
+    """Return how many gradients an exploration may take: of minutes or, where layers are narrow and rows many, more."""
     return min(_FLOPS / (6 * made.seen.x_train.shape[0] * made.objective.dim), _MOST_GRADIENTS)
 
 
@@ -429,5 +427,7 @@ def _settings(config: ExplainConfig) -> dict[str, Any]:
 
 
 def _digest(dataset: Dataset) -> str:
-    arrays = (dataset.x_train, dataset.y_train)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+    digest = hashlib.sha256()
+    for array in (dataset.x_train, dataset.y_train):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

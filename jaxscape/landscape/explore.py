@@ -7,7 +7,6 @@ that an exploration stopped anywhere and resumed from its last round ends at the
 import concurrent.futures
 import functools
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxscape.cores import num_cores
 from jaxscape.landscape import certify, coverage, database, ledger
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_pairs, measured
@@ -274,7 +274,7 @@ def compile_ahead(objective: Objective, exploration: Exploration, config: Explor
         with jax.enable_x64(double):
             job()
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(num_cores()) as pool:
         for job in [pool.submit(run, job) for job in jobs]:
             job.result()
 

@@ -6,7 +6,6 @@ number. The landscapes are merged in the order of the shards, whichever ends fir
 
 import functools
 import multiprocessing
-import os
 import pickle
 import threading
 import time
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxscape.cores import num_cores
 from jaxscape.landscape import database
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
@@ -92,7 +92,7 @@ def explore_on(
     if executor is None:
         # Never forked: JAX has threads.
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(shards, _num_cores()), mp_context=spawn) as pool:
+        with ProcessPoolExecutor(min(shards, num_cores()), mp_context=spawn) as pool:
             return explore_on(pool, make, starts, key, config, shards=shards, budget=budget, on_shard=on_shard)
     rows, settings = np.asarray(starts, np.float64), pickle.dumps((config, budget))
     calls: dict[int, Call] = {}
@@ -150,10 +150,3 @@ def _landscape_of(call: Call, name: str) -> Landscape:
         ) from error
     except Exception as error:
         raise RuntimeError(f"{name} failed: {type(error).__name__}: {error}") from error
-
-
-def _num_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
