@@ -64,7 +64,7 @@ class ExplainConfig:
     loss: Loss = "likelihood"
     penalty: float | Literal["evidence"] = "evidence"
     minima: int = 50
-    rounds: int = 100
+    rounds: int = 20
     max_seconds: float = math.inf
     criterion: Literal["relative", "absolute", "magnitude"] = "relative"
     threshold: float = 0.3
