@@ -284,3 +284,14 @@ def test_columns_that_no_model_uses_cost_nothing_and_change_nothing(monkeypatch)
     some = measure(weights, used=np.array([True, False, True, False]), **options)
     np.testing.assert_allclose(some.increases, everything.increases, atol=1e-15)
     np.testing.assert_allclose(some.draws, everything.draws, atol=1e-15)
+
+
+def test_rounding_is_no_importance():
+    # A column without weight, but for one network that counts as good as nothing: what changes is the last digit.
+    models = jnp.array([[1.0, -2.0, 0.0, 0.5], [1.0, -2.0, 1e-9, 0.5]])
+    together = lambda models, weights, x, y: (x @ (weights @ models) - y) ** 2  # noqa: E731
+    found = attribution.importance(
+        jax.random.key(0), row_loss, models, X, Y, np.arange(4), x_train=np.asarray(X), mixture_loss=together,
+        weights=np.array([1.0, 1e-7]),
+    )  # fmt: skip
+    assert attribution.p_values(found)[2] == 1
