@@ -291,7 +291,7 @@ def test_rounding_is_no_importance():
     models = jnp.array([[1.0, -2.0, 0.0, 0.5], [1.0, -2.0, 1e-9, 0.5]])
     together = lambda models, weights, x, y: (x @ (weights @ models) - y) ** 2  # noqa: E731
     found = attribution.importance(
-        jax.random.key(0), row_loss, models, X, Y, np.arange(4), x_train=np.asarray(X), mixture_loss=together,
+        jax.random.key(0), row_loss, models, jnp.asarray(X), jnp.asarray(Y), EACH, x_train=X, mixture_loss=together,
         weights=np.array([1.0, 1e-7]),
     )  # fmt: skip
     assert attribution.p_values(found)[2] == 1
