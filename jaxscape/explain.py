@@ -130,8 +130,8 @@ def explain(
     awake = np.isin(importance.groups, importance.groups[used_columns(members, dataset)])
     added = np.zeros(len(dataset.features)) if supported is None else supported.added
     progress(0.94, "analysing the landscape")
-    energies, states, symmetry = landscape.minima.energies, landscape.transition_states, made.symmetry
-    tree = disconnectivity.merge_tree(energies, states.energies, states.minima)
+    energies, symmetry = landscape.minima.energies, made.symmetry
+    tree = disconnectivity.tree_of(landscape)
     level = disconnectivity.choose_level(tree, energies, min_size=_MIN_GROUP)
     labels = disconnectivity.superbasins(tree, level)
     joint = np.flatnonzero(labels == labels[energies.argmin()])

@@ -33,10 +33,10 @@ def disconnectivity_graph(
     num_levels: int = 25,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw a disconnectivity graph.
+    """Draw a disconnectivity graph; dashed where a path, no transition state, joins a branch.
 
     Args:
-        tree: from `disconnectivity.merge_tree`.
+        tree: from `disconnectivity.tree_of` or `disconnectivity.merge_tree`.
         energy: energies of the minima.
         group: minima to colour; a branch has the colour if all minima below it do.
         labels: instead of one group, a number for each minimum, -1 for none: each number has a colour of its own.
@@ -53,7 +53,8 @@ def disconnectivity_graph(
     below = [labels[drawing.order[first:last]] for first, last in drawing.span]
     same = [int(each[0]) if np.all(each == each[0]) else -1 for each in below]
     colours = [_COLOURS[label % len(_COLOURS)] if label >= 0 else _REST for label in same]
-    ax.add_collection(LineCollection(list(drawing.segments), colors=colours, linewidths=1.3))
+    styles = ["dashed" if bound else "solid" for bound in drawing.bound]
+    ax.add_collection(LineCollection(list(drawing.segments), colors=colours, linewidths=1.3, linestyles=styles))
     if level is not None:
         ax.axhline(level, color="black", linewidth=0.6, linestyle=":")
     x, y = drawing.segments[..., 0], drawing.segments[..., 1]

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -54,8 +55,8 @@ class ExplainConfig:
     `hidden`: units of each hidden layer; by default of one layer, as many as the data support, or 5 with a fixed
     penalty. `loss`: the "likelihood" (cross-entropy, or squared error in a regression), the same "balanced" so that all
     classes count the same, or, for two classes, a smooth "auc". The exploration ends when it is complete, or `minima`
-    are joined and the lowest is sure; or after so many `rounds`, or `max_seconds`, in the middle of which it is not
-    known beforehand which round it stops at; or when a budget of gradients is spent, of minutes or, of large
+    are joined and the lowest is sure; or after so many `rounds`; or, instead, after `max_seconds`, of which it is not
+    known beforehand which round they end in; or when a budget of gradients is spent, of minutes or, of large
     tables, up to half an hour.
     """
 
@@ -324,7 +325,8 @@ def explore_landscape(
     made = problem(dataset, config, supported)
     objective, key = made.objective, made.key
     settings = _explore_settings(made, config, supported)
-    budget = Budget(config.rounds, _gradients(made), config.max_seconds)
+    rounds = config.rounds if math.isinf(config.max_seconds) else sys.maxsize  # who gives a time wants it used
+    budget = Budget(rounds, _gradients(made), config.max_seconds)
     progress(_PENALTIES if supported is not None else 0.0, "compiling")
     exploration = explore.start(objective, made.symmetry, made.starts, jax.random.fold_in(key, 1), settings)
     explore.compile_ahead(objective, exploration, settings)
@@ -342,16 +344,22 @@ def explore_landscape(
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
-    while (ended := explore.stopped_by(exploration, settings, budget, seconds=time.monotonic() - began)) is None:
-        tell = functools.partial(_tell, progress, config, budget, exploration, began)
-        exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
+    def keep(exploration: Exploration) -> None:
         if checkpoint is not None and len(exploration.landscape.minima.energies):
             weights = scaled(exploration.landscape, made.scale)
             database.save(checkpoint, weights, extra=explore.checkpoint(exploration) | origin)
+
+    while (ended := explore.stopped_by(exploration, settings, budget, seconds=time.monotonic() - began)) is None:
+        tell = functools.partial(_tell, progress, config, budget, exploration, began)
+        exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
+        keep(exploration)
     if len(exploration.landscape.minima.energies) == 0:
         raise DataError(
             f"no minimum was found in {exploration.round - 1} rounds: {explore.empty_because(exploration.landscape)}"
         )
+    if database.components(exploration.landscape, with_paths=True).any():
+        exploration = explore.bound_barriers(objective, exploration, settings)
+        keep(exploration)
     found_by = explore.found_lowest_by(exploration)
     return Explored(made, exploration.landscape, ended, found_by, supported)
 
@@ -377,10 +385,11 @@ def scaled(landscape: Landscape, scale: Float[np.ndarray, " P"]) -> Landscape:
 
     Scales are powers of two, so that nothing is rounded. Hessians stay those of the search.
     """
-    minima, states = landscape.minima, landscape.transition_states
+    minima, states, paths = landscape.minima, landscape.transition_states, landscape.paths
     return landscape._replace(
         minima=minima._replace(positions=minima.positions * scale),
         transition_states=states._replace(positions=states.positions * scale),
+        paths=paths._replace(images=paths.images * scale),
     )
 
 

@@ -25,7 +25,7 @@ from jaxscape.landscape.explore import coverage_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SIGNIFICANT = 0.05
 _MAX_NODES = 12
 _COUNTS = 1e-3  # of the weight of all: what a network must have to be counted
@@ -191,6 +191,8 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "num_minima": len(landscape.minima.energies),
             "num_transition_states": len(landscape.transition_states.energies),
             "num_components": int(database.components(landscape).max()) + 1,
+            "num_components_with_paths": int(database.components(landscape, with_paths=True).max()) + 1,
+            "certified_share": float(explanation.tree.certified.mean()) if len(explanation.tree.energy) else 1.0,
             "complete": explanation.stopped_by == "complete",
             "stopped_by": explanation.stopped_by,
             "found_lowest_by": explanation.found_lowest,

@@ -2,15 +2,19 @@
 
 Two minima are joined at the lowest energy at which some sequence of transition states leads from one to the other
 (Becker & Karplus, J. Chem. Phys. 106, 1495, 1997; Wales, Miller & Walsh, Nature 394, 758, 1998). That is exact single
-linkage over transition states in order of energy, so one tree holds the answer for every level.
+linkage over transition states in order of energy, so one tree holds the answer for every level. Where no transition
+state is known, or only higher ones, a path bounds the energy from above.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+
+from jaxscape.landscape.database import Landscape
 
 _Point = tuple[float, float]
 
@@ -19,28 +23,94 @@ class MergeTree(NamedTuple):
     """The merges of M minima in order of energy, numbered as SciPy numbers a linkage: merge i makes cluster M + i.
 
     `children (M-1, 2)`: the clusters that merge, the one with the lower minimum first; `energy (M-1,)`: where, infinite
-    for parts that no transition state joins; `size (M-1,)`: minima in the new cluster.
+    for parts that nothing joins; `size (M-1,)`: minima in the new cluster; `joint (M-1,)`: what joins them, the row of
+    a transition state, or, of paths, the number of transition states plus the row of a path; -1 for nothing;
+    `certified (M-1,)`: is it a transition state?
     """
 
     children: Int[np.ndarray, "merges 2"]
     energy: Float[np.ndarray, " merges"]
     size: Int[np.ndarray, " merges"]
+    joint: Int[np.ndarray, " merges"]
+    certified: Bool[np.ndarray, " merges"]
 
 
 class Layout(NamedTuple):
     """A disconnectivity graph as lines.
 
     `order (M,)`: the minima from left to right; `segments (S, 2, 2)`: lines from (x, energy) to (x, energy), x in units
-    of minima; `span (S, 2)`: the minima below each line are `order[first:last]`.
+    of minima; `span (S, 2)`: the minima below each line are `order[first:last]`; `bound (S,)`: a path, no transition
+    state, joins what is below the line to the lowest minimum of the branch.
     """
 
     order: Int[np.ndarray, " M"]
     segments: Float[np.ndarray, "S 2 2"]
     span: Int[np.ndarray, "S 2"]
+    bound: Bool[np.ndarray, " S"]
+
+
+def tree_of(landscape: Landscape) -> MergeTree:
+    """Compute at which energy which minima of a landscape merge, by transition states or, where lower, by paths."""
+    minima, states, paths = landscape.minima, landscape.transition_states, landscape.paths
+    return merge_tree(
+        minima.energies, states.energies, states.minima, path_energy=paths.energies, path_minima=paths.minima
+    )
+
+
+def barrier(tree: MergeTree, i: int, j: int) -> tuple[float, bool]:
+    """Return the lowest energy at which minima i and j are joined, infinite where they are not, and whether
+    transition states alone join them there; where not, it is a bound from above."""
+    size = len(tree.energy) + 1
+    if not (0 <= i < size and 0 <= j < size):
+        raise ValueError(f"there are {size} minima, got {i} and {j}")
+    parent = np.full(2 * size - 1, -1)
+    parent[tree.children] = size + np.arange(size - 1)[:, None]
+    above, node = set(), i
+    while node >= 0:
+        above.add(node)
+        node = int(parent[node])
+    node = j
+    while node not in above:
+        node = int(parent[node])
+    if node < size:
+        return -np.inf, True
+    energy = float(tree.energy[node - size])
+    return energy, bool(np.isfinite(energy) and tree.certified[node - size])
+
+
+def path_between(landscape: Landscape, i: int, j: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n-1"]]:
+    """Return the way from minimum i to minimum j whose highest energy is the lowest.
+
+    Returns:
+        The minima on the way, i first and j last, and what joins each to the next: the row of a transition state, or
+        the number of transition states plus the row of a path.
+
+    Raises:
+        ValueError: if a minimum is not there, or nothing joins the two.
+    """
+    tree, size = tree_of(landscape), len(landscape.minima.energies)
+    if not (0 <= i < size and 0 <= j < size):
+        raise ValueError(f"there are {size} minima, got {i} and {j}")
+    joints = tree.joint[tree.joint >= 0]
+    pairs = np.concatenate([landscape.transition_states.minima, landscape.paths.minima])[joints]
+    graph = coo_array((joints + 1, pairs.T.astype(np.int32)), shape=(size, size)).tocsr()
+    graph = (graph + graph.T).tocsr()
+    _, before = breadth_first_order(graph, j, directed=False)
+    way = [i]
+    while way[-1] != j:
+        if before[way[-1]] < 0:
+            raise ValueError(f"nothing joins the minima {i} and {j}")
+        way.append(int(before[way[-1]]))
+    return np.array(way), np.array([int(graph[a, b]) - 1 for a, b in itertools.pairwise(way)], int)
 
 
 def merge_tree(
-    energy: Float[np.ndarray, " M"], ts_energy: Float[np.ndarray, " T"], ts_minima: Int[np.ndarray, "T 2"]
+    energy: Float[np.ndarray, " M"],
+    ts_energy: Float[np.ndarray, " T"],
+    ts_minima: Int[np.ndarray, "T 2"],
+    *,
+    path_energy: Float[np.ndarray, " B"] | None = None,
+    path_minima: Int[np.ndarray, "B 2"] | None = None,
 ) -> MergeTree:
     """Compute at which energy which minima merge.
 
@@ -48,6 +118,8 @@ def merge_tree(
         energy: energies of the minima.
         ts_energy: energies of the transition states.
         ts_minima: the two minima of each; twice the same joins nothing.
+        path_energy: bounds for barriers, of paths; none by default.
+        path_minima: the two minima of each.
 
     Returns:
         The M - 1 merges in order of energy.
@@ -62,6 +134,10 @@ def merge_tree(
     """
     energy, ts_energy = np.asarray(energy, float), np.asarray(ts_energy, float)
     pairs = np.asarray(ts_minima, int).reshape(-1, 2)
+    num_states = len(ts_energy)
+    if path_energy is not None and path_minima is not None:
+        ts_energy = np.concatenate([ts_energy, path_energy])
+        pairs = np.concatenate([pairs, np.asarray(path_minima, int).reshape(-1, 2)])
     size = len(energy)
     if size == 0 or not np.all(np.isfinite(energy)) or not np.all(np.isfinite(ts_energy)):
         raise ValueError("energies must be finite, and there must be at least one minimum")
@@ -81,7 +157,8 @@ def merge_tree(
     graph = coo_array((first + 1, ends), shape=(size, size)).tocsr()
     tree = minimum_spanning_tree(graph).tocoo()
     rank = np.sort(tree.data.astype(int)) - 1
-    joins = [*zip(low[rank].tolist(), high[rank].tolist(), ts_energy[order][rank].tolist(), strict=True)]
+    joints = order[rank]
+    joins = [*zip(low[rank].tolist(), high[rank].tolist(), ts_energy[joints].tolist(), strict=True)]
 
     parts = connected_components(graph, directed=False)[1]
     roots = np.sort(np.unique(parts, return_index=True)[1])
@@ -101,7 +178,9 @@ def merge_tree(
         cluster[keep], count[keep], lowest[keep] = size + i, count[a] + count[b], lowest[a]
     children = np.array([merge[:2] for merge in merges], int).reshape(-1, 2)
     energies = np.array([merge[2] for merge in merges], float)
-    return MergeTree(children, energies, np.array([merge[3] for merge in merges], int))
+    joints = np.append(joints, np.full(len(joins) - len(joints), -1))
+    sizes = np.array([merge[3] for merge in merges], int)
+    return MergeTree(children, energies, sizes, joints, (joints >= 0) & (joints < num_states))
 
 
 def _find(parent: list[int], node: int) -> int:
@@ -167,8 +246,9 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
     labels = [superbasins(tree, level) for level in levels]
     # Minima that merge at the very bottom are parted one line further down.
     levels, labels = np.append(levels, bottom), [*labels, np.arange(len(energy))]
+    inside = _one_inside(tree)
     order: list[int] = []
-    lines: list[tuple[tuple[_Point, _Point], tuple[int, int]]] = []
+    lines: list[tuple[tuple[_Point, _Point], tuple[int, int], bool]] = []
 
     def place(members: np.ndarray, depth: int) -> _Point:
         """Draw the superbasin that `members` form at `levels[depth]`; return where its line to the parent ends."""
@@ -177,24 +257,39 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
             order.append(int(members[0]))
             end = float(energy[members[0]])
             start = max(end, float(levels[depth]))
-            lines.append((((first, start), (first, end)), (first, first + 1)))
+            lines.append((((first, start), (first, end)), (first, first + 1), False))
             return float(first), start
-        parts = [members[labels[depth + 1][members] == label] for label in np.unique(labels[depth + 1][members])]
-        firsts, ends = [], []
+        below = labels[depth + 1]
+        parts = [members[below[members] == label] for label in np.unique(below[members])]
+        sure = tree.certified & (tree.energy <= levels[depth])
+        sides = below[inside[tree.children[sure]]]
+        graph = coo_array((np.ones(len(sides)), (sides[:, 0], sides[:, 1])), shape=(below.max() + 1,) * 2)
+        reached = connected_components(graph, directed=False)[1]
+        lowest = reached[below[members[energy[members].argmin()]]]
+        firsts, ends, bounds = [], [], []
         for part in _largest_inside(parts):
             firsts.append(len(order))
+            bounds.append(bool(reached[below[part[0]]] != lowest))
             ends.append(place(part, depth + 1))
         joint = (sum(x for x, _ in ends) / len(ends), float(levels[depth]))
-        for left, right, below in zip(firsts, [*firsts[1:], len(order)], ends, strict=True):
-            lines.append(((joint, below), (left, right)))
+        for left, right, top, bound in zip(firsts, [*firsts[1:], len(order)], ends, bounds, strict=True):
+            lines.append(((joint, top), (left, right), bound))
         return joint
 
     roots = [np.flatnonzero(labels[0] == label) for label in range(labels[0].max() + 1)]
     for root in _largest_inside(roots):
         place(root, 0)
-    return Layout(
-        np.array(order, int), np.array([line for line, _ in lines], float), np.array([span for _, span in lines], int)
-    )
+    segments, spans, bounds = (list(each) for each in zip(*lines, strict=True))
+    return Layout(np.array(order, int), np.array(segments, float), np.array(spans, int), np.array(bounds, bool))
+
+
+def _one_inside(tree: MergeTree) -> Int[np.ndarray, " clusters"]:
+    """Return for every cluster, minima first, some minimum that is in it."""
+    size = len(tree.energy) + 1
+    inside = np.arange(2 * size - 1)
+    for i, (first, _) in enumerate(tree.children):
+        inside[size + i] = inside[first]
+    return inside
 
 
 def _largest_inside(parts: list[np.ndarray]) -> list[np.ndarray]:

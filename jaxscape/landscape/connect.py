@@ -61,6 +61,16 @@ def measured(landscape: Landscape, known: Distances = NO_DISTANCES) -> Distances
     return Distances(pairs, lengths, size)
 
 
+def choose_gaps(landscape: Landscape, distances: Distances) -> Int[np.ndarray, "n 3"]:
+    """Choose the missing connections where neither transition states nor paths join the minima; see `choose_pairs`."""
+    component = database.components(landscape, with_paths=True)
+    pairs, lengths = _with_copies(distances)
+    tries = _tries(landscape, pairs)
+    joined = np.concatenate([landscape.transition_states.minima, landscape.paths.minima])
+    missing = _missing_connections(landscape, joined, component, pairs, (lengths * (1 + tries)) ** 3)
+    return np.column_stack([pairs[missing], tries[missing]])
+
+
 def choose_pairs(landscape: Landscape, distances: Distances, number: int) -> Int[np.ndarray, "n 3"]:
     """Choose pairs of minima to search between: first the missing connections, then the nearest pairs.
 
@@ -77,7 +87,7 @@ def choose_pairs(landscape: Landscape, distances: Distances, number: int) -> Int
     pairs, lengths = _with_copies(distances)
     tries = _tries(landscape, pairs)
     weights = (lengths * (1 + tries)) ** 3
-    missing = _missing_connections(landscape, component, pairs, weights)
+    missing = _missing_connections(landscape, landscape.transition_states.minima, component, pairs, weights)
     nearest = np.argsort(weights, kind="stable")[: number + len(missing)]
     chosen = np.concatenate([missing, nearest[~np.isin(nearest, missing)]])[:number]
     return np.column_stack([pairs[chosen], tries[chosen]])
@@ -107,6 +117,7 @@ def _tries(landscape: Landscape, pairs: Int[np.ndarray, "n 2"]) -> Int[np.ndarra
 
 def _missing_connections(
     landscape: Landscape,
+    joined: Int[np.ndarray, "T 2"],
     component: Int[np.ndarray, " M"],
     pairs: Int[np.ndarray, "n 2"],
     weights: Float[np.ndarray, " n"],
@@ -115,7 +126,6 @@ def _missing_connections(
     size, lowest = len(component), int(landscape.minima.energies.argmin())
     if not component.any():
         return np.empty(0, int)
-    joined = landscape.transition_states.minima
     open_pairs = np.flatnonzero(component[pairs[:, 0]] != component[pairs[:, 1]])
     ends = np.concatenate([joined, pairs[open_pairs]])
     length = np.concatenate([np.full(len(joined), _JOINED), weights[open_pairs] + _JOINED])

@@ -17,12 +17,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from jaxscape.files import replacing
-from jaxscape.landscape import ledger
+from jaxscape.landscape import ledger, paths
 from jaxscape.landscape.ledger import Ledger
+from jaxscape.landscape.paths import Paths
 from jaxscape.symmetry import HiddenLayer, Symmetry, align, fingerprint
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _OLDEST_SCHEMA = 2  # kept the ledger in a JSON text, and orders instead of their logarithms
+_FIRST_WITH_PATHS = 4
 ENERGY_TOL = 1e-8  # times max(1, |energy|)
 DISTANCE_TOL = 1e-4  # between polished points, in units of the parameters
 
@@ -65,7 +67,8 @@ class Landscape(NamedTuple):
     """A database of stationary points; ids are row numbers and never change.
 
     `minima`, `transition_states`; `attempted (A, 3)`: pairs of minima between which searches were made, in ascending
-    order, and how many; `symmetry` of the model; `ledger`: what the searches have cost and how they ended.
+    order, and how many; `symmetry` of the model; `ledger`: what the searches have cost and how they ended; `paths`:
+    bounds for barriers, those lower than all that is known otherwise.
     """
 
     minima: Minima
@@ -73,6 +76,7 @@ class Landscape(NamedTuple):
     attempted: Int[np.ndarray, "A 3"]
     symmetry: Symmetry
     ledger: Ledger
+    paths: Paths
 
 
 class LandscapeFileError(ValueError):
@@ -85,7 +89,8 @@ def empty(symmetry: Symmetry) -> Landscape:
     minima = Minima(vectors, rows, rows, vectors, rows, rows, counts, counts)
     pairs = np.empty((0, 2), int)
     states = TransitionStates(vectors, rows, rows, vectors, rows, rows, pairs, counts)
-    return Landscape(minima, states, np.empty((0, 3), int), symmetry, ledger.empty())
+    nothing = np.empty((0, 3), int)
+    return Landscape(minima, states, nothing, symmetry, ledger.empty(), paths.none(symmetry.dim))
 
 
 class Points(NamedTuple):
@@ -232,6 +237,30 @@ def insert_transition_states(
     return landscape._replace(transition_states=inserted), ids
 
 
+def insert_paths(landscape: Landscape, new: Paths) -> Landscape:
+    """Add paths between minima, and keep those that some merge needs: ways at least as low leave out the others.
+
+    Args:
+        landscape: where to add them.
+        new: paths; `minima` holds ids of `landscape`. One that is not finite, or leads to a copy, joins nothing.
+
+    Raises:
+        ValueError: if a path leads to a minimum that is not there, or lies below one of its ends.
+    """
+    pairs, size = new.minima, len(landscape.minima.energies)
+    if pairs.size and (pairs.min() < 0 or pairs.max() >= size):
+        raise ValueError(f"paths name minimum {pairs.max()}, but there are {size}")
+    good = np.isfinite(new.energies) & (pairs[:, 0] != pairs[:, 1])
+    new = Paths(new.minima[good], new.energies[good], new.slack[good], new.images[good])
+    if np.any(landscape.minima.energies[new.minima] > new.energies[:, None]):
+        raise ValueError("a path must not lie below one of its ends")
+    if np.any(new.minima[:, 0] > new.minima[:, 1]):
+        raise ValueError("the minima of a path must be in ascending order, as its images are")
+    states = landscape.transition_states
+    kept = paths.needed(paths.joined(landscape.paths, new), size, states.energies, states.minima)
+    return landscape._replace(paths=kept)
+
+
 def merge(first: Landscape, second: Landscape) -> Landscape:
     """Put two databases of the same model into one; the ids of the first stay, nothing is doubled, ledgers add up.
 
@@ -248,8 +277,17 @@ def merge(first: Landscape, second: Landscape) -> Landscape:
     merged = merged._replace(minima=minima, ledger=ledger.add(first.ledger, second.ledger))
     states = second.transition_states
     merged, _ = insert_transition_states(merged, states._replace(minima=ids[states.minima]))
+    merged = insert_paths(merged, _renamed(second.paths, ids))
     searched = ids[second.attempted[:, :2]].repeat(second.attempted[:, 2], axis=0)
     return add_attempted(merged, searched)
+
+
+def _renamed(old: Paths, ids: Int[np.ndarray, " M"]) -> Paths:
+    """Give the minima of paths other ids, and turn round those that then lead to the lower one."""
+    pairs = ids[old.minima]
+    turned = pairs[:, 0] > pairs[:, 1]
+    images = np.where(turned[:, None, None], old.images[:, ::-1], old.images)
+    return old._replace(minima=np.sort(pairs, axis=1), images=images)
 
 
 def same_symmetry(first: Symmetry, second: Symmetry) -> bool:
@@ -270,10 +308,12 @@ def add_attempted(landscape: Landscape, pairs: Int[np.ndarray, "n 2"]) -> Landsc
     return landscape._replace(attempted=np.column_stack([together, counts.astype(int)]).reshape(-1, 3))
 
 
-def components(landscape: Landscape) -> Int[np.ndarray, " M"]:
-    """Label the minima by the connected component they are in, numbered from 0."""
+def components(landscape: Landscape, *, with_paths: bool = False) -> Int[np.ndarray, " M"]:
+    """Label the minima by the connected component they are in, numbered from 0: what transition states join, or also
+    what only paths do."""
     size = len(landscape.minima.energies)
-    first, second = landscape.transition_states.minima.T
+    pairs = landscape.transition_states.minima
+    first, second = (np.concatenate([pairs, landscape.paths.minima]) if with_paths else pairs).T
     graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))
     return np.asarray(connected_components(graph, directed=False)[1]).astype(int)
 
@@ -299,7 +339,7 @@ def save(path: str | os.PathLike[str], landscape: Landscape, *, extra: Mapping[s
     }
     for i, layer in enumerate(landscape.symmetry.layers):
         arrays |= {f"symmetry/{i}/{name}": field for name, field in layer._asdict().items()}
-    for group in ("minima", "transition_states"):
+    for group in ("minima", "transition_states", "paths"):
         arrays |= {f"{group}/{name}": field for name, field in getattr(landscape, group)._asdict().items()}
     arrays |= {f"extra/{name}": field for name, field in (extra or {}).items()}
     with replacing(path) as file:
@@ -326,17 +366,21 @@ def load(path: str | os.PathLike[str]) -> Landscape:
             HiddenLayer(*(arrays[f"symmetry/{i}/{name}"] for name in HiddenLayer._fields))
             for i in range(int(arrays["symmetry/num_layers"]))
         )
+        dim = int(arrays["symmetry/dim"])
+        if int(arrays["schema_version"]) < _FIRST_WITH_PATHS:
+            arrays |= {f"paths/{name}": field for name, field in paths.none(dim)._asdict().items()}
         landscape = Landscape(
             Minima(*(arrays[f"minima/{name}"] for name in Minima._fields)),
             TransitionStates(*(arrays[f"transition_states/{name}"] for name in TransitionStates._fields)),
             arrays["attempted"],
             Symmetry(
                 layers,
-                dim=int(arrays["symmetry/dim"]),
+                dim=dim,
                 odd=bool(arrays["symmetry/odd"]),
                 num_atoms=int(arrays["symmetry/num_atoms"]),
             ),
             ledger.from_names(spent, outcomes),
+            Paths(*(arrays[f"paths/{name}"] for name in Paths._fields)),
         )
     except KeyError as error:
         raise LandscapeFileError(f"{path} is no whole landscape: {error} is missing") from error
@@ -369,15 +413,34 @@ def _contradiction(landscape: Landscape) -> str | None:
                 return f"{name}/{field} holds numbers below {int(field == 'visits')}"
     if landscape.attempted.ndim != 2 or landscape.attempted.shape[1] != 3 or landscape.attempted.dtype.kind not in "iu":
         return f"attempted has the shape {landscape.attempted.shape} of {landscape.attempted.dtype}, expected (A, 3)"
+    if (wrong := _contradiction_of_paths(landscape.paths, symmetry.dim)) is not None:
+        return wrong
     for name, ids in (
         ("transition_states/minima", landscape.transition_states.minima),
         ("attempted", landscape.attempted[:, :2]),
+        ("paths/minima", landscape.paths.minima),
     ):
         if np.any((ids < 0) | (ids >= size)):
             return f"{name} names minima that are not there: there are {size}"
     ends = landscape.minima.energies[landscape.transition_states.minima]
     if np.any(ends >= landscape.transition_states.energies[:, None]):
         return "a transition state does not lie above both of its minima"
+    if np.any(landscape.minima.energies[landscape.paths.minima] > landscape.paths.energies[:, None]):
+        return "a path lies below one of its ends"
+    return None
+
+
+def _contradiction_of_paths(found: Paths, dim: int) -> str | None:
+    rows = len(found.energies)
+    corners = found.images.shape[1] if found.images.ndim == 3 else 0
+    shapes = {"minima": (rows, 2), "energies": (rows,), "slack": (rows,), "images": (rows, max(corners, 2), dim)}
+    for field, array in found._asdict().items():
+        if array.shape != shapes[field]:
+            return f"paths/{field} has the shape {array.shape}, expected {shapes[field]}"
+        if array.dtype.kind not in ("iu" if field == "minima" else "f"):
+            return f"paths/{field} should not hold {array.dtype}"
+        if field != "minima" and not np.all(np.isfinite(array)):
+            return f"paths/{field} holds numbers that are not finite"
     return None
 
 

@@ -18,11 +18,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxscape.cores import num_cores
-from jaxscape.landscape import certify, coverage, database, ledger
+from jaxscape.landscape import certify, coverage, database, ledger, paths
 from jaxscape.landscape.config import ExploreConfig
-from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_pairs, measured
+from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_gaps, choose_pairs, measured
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.ledger import Search
+from jaxscape.landscape.paths import Paths
 from jaxscape.objective import Objective, check_points
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
@@ -35,6 +36,7 @@ PHASES = ("hopping between minima", "searching transition states", "descending f
 _COUNTS = ("round", "idle", "hopped")  # of an exploration, for a checkpoint
 _MAXIMA_PER_BAND = 2
 _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lowest minimum when hopping ends
+_PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
 _SAME_ENERGY = 1e-6  # relative: the end of a walk, not polished, and the lowest minimum
 _NEAR_SYMMETRY = 0.05  # largest displacement of each weight from a point with dead units
 
@@ -126,6 +128,7 @@ def explore(
     Returns:
         The database. Each minimum has no negative Hessian eigenvalue, each transition state exactly one, and two
         minima below it; none has a zero eigenvalue but for the known zero modes, and Newton's step from each stays put.
+        Parts that no transition state joins are joined by `paths`, which bound the barriers from above.
         A warning says why, if it is empty.
 
     Raises:
@@ -138,6 +141,7 @@ def explore(
         exploration = advance(objective, exploration, key, config)
         if on_round is not None:
             on_round(exploration)
+    exploration = bound_barriers(objective, exploration, config)
     if (doubt := empty_because(exploration.landscape)) is not None:
         warnings.warn(f"no minimum was found: {doubt}", stacklevel=2)
     return exploration.landscape
@@ -249,6 +253,20 @@ def advance(
         num_searches = config.num_searches
     idle = exploration.idle + num_searches if _num_points(landscape) == before else 0
     return Exploration(landscape, walkers, exploration.round + 1, idle, hopped, distances)
+
+
+def bound_barriers(
+    objective: Objective, exploration: Exploration, config: ExploreConfig = ExploreConfig()
+) -> Exploration:
+    """Join the parts that are left at the end of an exploration by paths, which cost a band each and no search."""
+    landscape = exploration.landscape
+    distances = measured(landscape, exploration.distances)
+    for _ in range(_PASSES):
+        if not database.components(landscape, with_paths=True).any():  # nor is there anything to join, if it is empty
+            break
+        gaps = choose_gaps(landscape, distances)
+        landscape, _, _ = _between(objective, landscape, gaps, config)
+    return exploration._replace(landscape=landscape, distances=distances)
 
 
 def compile_ahead(objective: Objective, exploration: Exploration, config: ExploreConfig = ExploreConfig()) -> None:
@@ -367,8 +385,24 @@ def _search(objective: Objective, starts: np.ndarray, vectors: np.ndarray, confi
 
 
 def _relax(objective: Objective, starts: np.ndarray, ends: np.ndarray, config: ExploreConfig) -> Any:
-    run = functools.partial(elastic_band.relax, objective, config=config.band, num_lanes=config.num_lanes)
+    run = functools.partial(_band, objective, config=config.band, num_lanes=config.num_lanes)
     return certify.padded(run, config.num_searches, starts, ends)
+
+
+@functools.partial(jax.jit, static_argnames="num_lanes")
+def _band(
+    objective: Objective,
+    starts: Array,
+    ends: Array,
+    config: elastic_band.BandConfig,
+    *,
+    num_lanes: int,
+    count: Int[Array, ""] | int,
+) -> tuple[elastic_band.Band, Array, tuple[Array, Array]]:
+    """Relax bands; return also their corners, and the bound of the energy on the way with what of it is slack."""
+    bands = elastic_band.relax(objective, starts, ends, config, num_lanes=num_lanes, count=count)
+    corners = jnp.concatenate([starts[:, None], bands.images, ends[:, None]], axis=1)
+    return bands, corners, paths.bounds(objective, corners)
 
 
 def _between(
@@ -377,16 +411,22 @@ def _between(
     """Start from the maxima of bands to the nearest copies not yet tried, the highest maximum of each band first."""
     positions, nothing = landscape.minima.positions, landscape.minima.positions[:0]
     landscape = database.add_attempted(landscape, pairs[:, :2])
-    starts, ends = [], []
+    starts, ends, tried = [], [], []
     for i, j, tries in pairs:
         near = nth_copy(landscape.symmetry, positions[i], positions[j], int(tries) + int(i == j))
         if near is not None:
             starts.append(positions[i])
             ends.append(near)
+            tried.append((i, j))
     if not starts:
         return landscape, nothing, nothing
-    bands = _relax(objective, np.array(starts), np.array(ends), config)
-    landscape = landscape._replace(ledger=ledger.spend(landscape.ledger, int(bands.num_evaluations.sum())))
+    bands, corners, (energies, slack) = _relax(objective, np.array(starts), np.array(ends), config)
+    # An energy costs less than half of a gradient.
+    spent = int(bands.num_evaluations.sum()) + len(starts) * paths.num_energies(corners.shape[1]) // 2
+    landscape = landscape._replace(ledger=ledger.spend(landscape.ledger, spent))
+    known = np.array(tried, int)
+    energies = np.maximum(energies, landscape.minima.energies[known].max(axis=1))  # which rounding may lift above
+    landscape = database.insert_paths(landscape, Paths(known, energies, slack, corners))
     heights = np.where(bands.maxima, bands.energies, -np.inf)
     order = np.argsort(-heights, axis=1, kind="stable")[:, :_MAXIMA_PER_BAND].T
     band = np.broadcast_to(np.arange(len(starts)), order.shape)
