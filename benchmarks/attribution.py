@@ -29,10 +29,11 @@ from sklearn.metrics import roc_auc_score
 from smoke import arguments
 from tables import FAMILIES, Generated, make
 
-from jaxscape import attribution, conserved, datasets, models
-from jaxscape.predict import Members, column_importance, scorer
-from jaxscape.problem import PAPER, ExplainConfig, explore_landscape
+from jaxscape import attribution, conserved, models
 from jaxscape.symmetry import input_weights
+from jaxscape.table import datasets
+from jaxscape.table.predict import Members, column_importance, scorer
+from jaxscape.table.problem import PAPER, ExplainConfig, explore_landscape
 
 DEFAULT = "jaxscape: importance over the minima"
 FDR = 0.05

@@ -37,9 +37,10 @@ from results import Table, markdown, record, table
 from smoke import arguments
 
 import jaxscape as js
-from jaxscape import conserved, datasets
-from jaxscape.predict import scorer
-from jaxscape.problem import PAPER, ExplainConfig, explore_landscape
+from jaxscape import conserved
+from jaxscape.table import datasets
+from jaxscape.table.predict import scorer
+from jaxscape.table.problem import PAPER, ExplainConfig, explore_landscape
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 CRITERIA = ("conserved", "absolute spread", "magnitude", "random")

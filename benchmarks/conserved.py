@@ -21,11 +21,12 @@ import numpy as np
 from results import Table, markdown, record, table
 from smoke import arguments
 
-from jaxscape import conserved, datasets, disconnectivity, validation
+from jaxscape import conserved, disconnectivity, validation
 from jaxscape.landscape.database import Landscape
-from jaxscape.predict import scorer
-from jaxscape.problem import PAPER, ExplainConfig, explore_landscape
 from jaxscape.symmetry import Symmetry, input_weights
+from jaxscape.table import datasets
+from jaxscape.table.predict import scorer
+from jaxscape.table.problem import PAPER, ExplainConfig, explore_landscape
 
 CRITERIA = ("relative", "absolute", "significance", "magnitude")
 NUM_DRAWS, NUM_SHUFFLES, NUM_NETS = 200, 20, 10

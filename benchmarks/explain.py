@@ -17,9 +17,10 @@ import jax
 from results import head, line, record, table
 from smoke import arguments
 
-from jaxscape import datasets, report
-from jaxscape.explain import explain
-from jaxscape.problem import PAPER
+from jaxscape import report
+from jaxscape.table import datasets
+from jaxscape.table.explain import explain_dataset
+from jaxscape.table.problem import PAPER
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
             dataset = datasets.prepare(datasets.load(name, seed=seed), seed=seed)
             config = replace(PAPER, hidden=tuple(options.hidden), loss=options.loss, rounds=options.rounds, seed=seed)
             checkpoint = options.landscapes and options.landscapes / f"{dataset.name.split('.')[0]}_{seed}.npz"
-            row = report.summary(explain(dataset, config, checkpoint=checkpoint, resume=True))
+            row = report.summary(explain_dataset(dataset, config, checkpoint=checkpoint, resume=True))
             rows.append(row)
             score = "r2" if row["data"]["task"] == "regression" else "auc"
             land, test, done, ranking = row["landscape"], row["validation"], row["performance"], row["ranking"]

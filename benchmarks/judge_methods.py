@@ -31,13 +31,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from jaxscape import attribution, losses, models, quench
-from jaxscape.datasets import Dataset
-from jaxscape.explain import ranking
 from jaxscape.landscape import database
 from jaxscape.objective import ravel
-from jaxscape.predict import Members, column_importance, together, used_columns
-from jaxscape.problem import PAPER, ExplainConfig, Explored, explore_landscape, members_of, problem
 from jaxscape.search.points import Status
+from jaxscape.table.datasets import Dataset
+from jaxscape.table.explain import ranking
+from jaxscape.table.predict import Members, column_importance, together, used_columns
+from jaxscape.table.problem import PAPER, ExplainConfig, Explored, explore_landscape, members_of, problem
 
 NUM_SHUFFLES = 10
 MAX_MODELS = 100

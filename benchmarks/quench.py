@@ -28,11 +28,12 @@ import scipy.optimize
 from results import markdown, record, table
 from smoke import arguments
 
-from jaxscape import Status, datasets, losses, objective, quench
+from jaxscape import Status, losses, objective, quench
 from jaxscape.models import init, mlp
-from jaxscape.problem import PAPER, problem
 from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.search.lbfgs import LbfgsConfig
+from jaxscape.table import datasets
+from jaxscape.table.problem import PAPER, problem
 
 TOLERANCE, MAX_STEPS = 1e-6, 2000
 # As MacKay's updates left them from the best of eight starts: of the columns, the hidden biases, the outgoing weights.

@@ -39,12 +39,13 @@ from results import Table, markdown, record, table
 from scipy.stats import spearmanr
 from smoke import arguments
 
-from jaxscape import attribution, conserved, datasets, disconnectivity
+from jaxscape import attribution, conserved, disconnectivity
 from jaxscape.analysis.disconnectivity import MergeTree
-from jaxscape.datasets import Dataset
-from jaxscape.predict import Members, column_importance
-from jaxscape.problem import PAPER, ExplainConfig, explore_landscape
 from jaxscape.symmetry import Symmetry, align, input_weights
+from jaxscape.table import datasets
+from jaxscape.table.datasets import Dataset
+from jaxscape.table.predict import Members, column_importance
+from jaxscape.table.problem import PAPER, ExplainConfig, explore_landscape
 
 REFERENCE = replace(PAPER, seed=0)
 CHANGES = {

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from jaxscape.datasets import EXAMPLES, Task
 from jaxscape.files import claimed
+from jaxscape.table.datasets import EXAMPLES, Task
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jaxscape.explain import Explanation
+    from jaxscape.table.explain import Explanation
 
 
 _INTERRUPTED = 130
@@ -105,9 +105,10 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    from jaxscape import compilation, datasets, report
-    from jaxscape.explain import explain
-    from jaxscape.problem import ExplainConfig, check
+    from jaxscape import compilation, report
+    from jaxscape.table import datasets
+    from jaxscape.table.explain import explain_dataset
+    from jaxscape.table.problem import ExplainConfig, check
 
     jax.config.update("jax_enable_x64", True)
     out: Path = options.out
@@ -152,7 +153,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
             if not (options.resume and checkpoint.exists()):
                 report.discard(out)  # It would soon stand beside the landscape of another job.
             threading.Thread(target=_import_ahead, daemon=True).start()
-            found = explain(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
+            found = explain_dataset(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
             show(0.98, "writing the report")
             report.write(found, out)
             show(1.0, "done")

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxscape import baselines, plotting, predict
+from jaxscape import plotting
 from jaxscape.analysis import conserved, validation
-from jaxscape.baselines import Baseline
 from jaxscape.evidence import Outcome
-from jaxscape.explain import Explanation
 from jaxscape.files import replacing
 from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
+from jaxscape.table import baselines, predict
+from jaxscape.table.baselines import Baseline
+from jaxscape.table.explain import Explanation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
-from jaxscape import baselines
-from jaxscape.datasets import Dataset
+from jaxscape.table import baselines
+from jaxscape.table.datasets import Dataset
 
 CLASSES = {"regression": (), "binary": ("a", "b"), "multiclass": ("a", "b", "c")}
 

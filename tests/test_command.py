@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 
 from jaxscape import __main__ as command
-from jaxscape import compilation, explain, files, report
-from jaxscape.datasets import DataError
+from jaxscape import compilation, files, report
+from jaxscape.table import explain
+from jaxscape.table.datasets import DataError
 
 NAMES = ["=HYPERLINK(1)", "+b", "-c", "@d", "'e", "f;=1+1", "-"]
 SMALL = ["--hidden", "2", "--penalty", "0.01", "--target", "bought"]

@@ -7,8 +7,8 @@ import pytest
 import sklearn.datasets
 from sklearn.utils import Bunch
 
-from jaxscape import datasets
-from jaxscape.datasets import DataError, Dataset, Table, drawn, load, prepare
+from jaxscape.table import datasets
+from jaxscape.table.datasets import DataError, Dataset, Table, drawn, load, prepare
 
 RNG = np.random.default_rng(0)
 ROWS = 60

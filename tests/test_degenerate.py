@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxscape import report
-from jaxscape.datasets import Dataset
 from jaxscape.evidence import NOISES, Outcome
-from jaxscape.explain import explain
-from jaxscape.problem import ExplainConfig
+from jaxscape.table.datasets import Dataset
+from jaxscape.table.explain import explain_dataset
+from jaxscape.table.problem import ExplainConfig
 
 # One size: each is a program to compile.
 CONFIG = ExplainConfig(hidden=(2,), minima=3, rounds=1, num_draws=20)
@@ -20,7 +20,7 @@ def explained(x, y, folder, held_out=30):
     task, classes = ("binary", ("no", "yes")) if set(y) == {0.0, 1.0} else ("regression", ())
     names = tuple(f"c{i}" for i in range(x.shape[1]))
     parts = (x[:-held_out], y[:-held_out], x[-held_out:], y[-held_out:])
-    found = explain(Dataset("t", "y", task, classes, *parts, names, names, np.arange(x.shape[1]), ()), CONFIG)
+    found = explain_dataset(Dataset("t", "y", task, classes, *parts, names, names, np.arange(x.shape[1]), ()), CONFIG)
     report.write(found, folder)
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)
     assert np.all(np.isfinite(found.members.positions))

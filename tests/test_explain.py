@@ -14,9 +14,10 @@ import scipy.special
 from sklearn.metrics import roc_auc_score
 
 from jaxscape import __main__ as command
-from jaxscape import database, datasets
+from jaxscape import database
 from jaxscape.analysis.attribution import Importance
-from jaxscape.explain import ranking
+from jaxscape.table import datasets
+from jaxscape.table.explain import ranking
 
 SMALL = ["--hidden", "2", "--penalty", "0.001"]
 

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import explain, predict, problem, report
+from jaxscape import report
 from jaxscape.analysis import attribution
 from jaxscape.analysis.validation import PermutationTest
-from jaxscape.baselines import Baseline, Baselines
-from jaxscape.datasets import Dataset
-from jaxscape.explain import Explanation
-from jaxscape.predict import Members
-from jaxscape.problem import ExplainConfig
+from jaxscape.table import explain, predict, problem
+from jaxscape.table.baselines import Baseline, Baselines
+from jaxscape.table.datasets import Dataset
+from jaxscape.table.explain import Explanation
+from jaxscape.table.predict import Members
+from jaxscape.table.problem import ExplainConfig
 
 
 def dataset(task="regression"):
@@ -139,7 +140,9 @@ def test_no_ranking_is_sure_whose_networks_are_clearly_behind_one_model(kind):
 @pytest.fixture(scope="module")
 def real():
     """An explanation in full, of networks with one unit that learn a straight line."""
-    return explain.explain(dataset("binary"), ExplainConfig(hidden=(1,), penalty=1e-2, minima=1, rounds=1, num_draws=5))
+    return explain.explain_dataset(
+        dataset("binary"), ExplainConfig(hidden=(1,), penalty=1e-2, minima=1, rounds=1, num_draws=5)
+    )
 
 
 def test_the_networks_in_an_explanation_are_compared_on_its_held_out_rows(real):

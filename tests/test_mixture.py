@@ -5,13 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxscape import evidence, mixture, predict
-from jaxscape import problem as searched
-from jaxscape.datasets import Dataset, Table, prepare
+from jaxscape import evidence
 from jaxscape.evidence import Evidence
-from jaxscape.mixture import interacting_pairs, padded, weight_groups
 from jaxscape.objective import gauss_newton, value
-from jaxscape.problem import ExplainConfig, problem
+from jaxscape.table import mixture, predict
+from jaxscape.table import problem as searched
+from jaxscape.table.datasets import Dataset, Table, prepare
+from jaxscape.table.mixture import interacting_pairs, padded, weight_groups
+from jaxscape.table.problem import ExplainConfig, problem
 
 
 def table(x, y, name="y"):

@@ -8,7 +8,8 @@ import pytest
 import scipy.optimize
 
 from jaxscape import __main__ as command
-from jaxscape import database, datasets, problem
+from jaxscape import database
+from jaxscape.table import datasets, problem
 
 COLUMNS = ["c0", "c1", "c2", "driver", "c4", "c5", "c6", "kind"]
 

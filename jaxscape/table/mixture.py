@@ -21,9 +21,9 @@ from jaxscape import evidence, losses
 from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
 from jaxscape.cores import num_cores
-from jaxscape.datasets import DataError, Dataset, drawn
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
+from jaxscape.table.datasets import DataError, Dataset, drawn
 
 SIZES = ((1,), (2,), (3,), (5,), (8,))
 _TEMPERATURE = 2.0  # of the weights of networks, in nats

@@ -18,19 +18,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.special import softmax
 
-from jaxscape import evidence, losses, mixture
+from jaxscape import evidence, losses
 from jaxscape import models as network
-from jaxscape.datasets import DataError, Dataset, drawn
 from jaxscape.landscape import certify, database, explore
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.explore import Budget, Exploration
-from jaxscape.mixture import Mixture
 from jaxscape.objective import Objective, flattened, from_loss, from_rows, hessian, ravel
-from jaxscape.predict import Loss, Members
 from jaxscape.search.basin_hopping import HoppingConfig
 from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.symmetry import Symmetry
+from jaxscape.table import mixture
+from jaxscape.table.datasets import DataError, Dataset, drawn
+from jaxscape.table.mixture import Mixture
+from jaxscape.table.predict import Loss, Members
 
 _NUM_WALKERS = 8
 _MAX_MODELS = 100

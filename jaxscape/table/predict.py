@@ -14,7 +14,7 @@ from jaxscape import losses
 from jaxscape import models as network
 from jaxscape.analysis import attribution, validation
 from jaxscape.analysis.attribution import Importance
-from jaxscape.datasets import DataError, Dataset, Task
+from jaxscape.table.datasets import DataError, Dataset, Task
 
 Loss = Literal["likelihood", "balanced", "auc"]
 _MIN_ROWS, _MAX_ROWS = 50, 2000

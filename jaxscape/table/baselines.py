@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from jaxscape.datasets import Dataset, Task, drawn
+from jaxscape.table.datasets import Dataset, Task, drawn
 
 _TREES = (100, 200)  # fewest and most of a forest
 _ROWS_OF_FOREST = 250_000  # of all its trees together

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,32 @@ class DataError(ValueError):
     """The data cannot be used as they are; the message says what, where, and what to do."""
 
 
+class Column(NamedTuple):
+    """How a column becomes inputs, learnt from the training rows.
+
+    `name`: as in the table; `categories`: of texts, each an input of its own, None for a quantity, which is divided by
+    `scale` (a power of two, against overflow), centred and divided by `spread`; `fill`: what a missing one is taken
+    for, the median.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+    fill: float = 0.0
+    scale: float = 1.0
+    centre: float = 0.0
+    spread: float = 1.0
+
+
+class Encoding(NamedTuple):
+    """How the rows of a table become inputs and a target: the `columns` in use, `centre (inputs,)` and `spread
+    (inputs,)` of what they become, and the `quantity` that is predicted, None where it is a class."""
+
+    columns: tuple[Column, ...]
+    centre: Float[np.ndarray, " inputs"]
+    spread: Float[np.ndarray, " inputs"]
+    quantity: Column | None
+
+
 class Table(NamedTuple):
     """A table and a question: `name`, the columns `x`, the target `y`, its column `target`, `notes` on it."""
 
@@ -48,7 +74,8 @@ class Dataset(NamedTuple):
     `x_train (N, inputs)`, `y_train (N,)`, `x_test`, `y_test`: standardised on the training rows; `features`: the names
     of the original columns in use; `column (inputs,)`: which of them each input comes from; `inputs`: a name for each
     input; `task`; `classes`: the name of each class, whose place in the list is its number in the targets (of two, the
-    second is the one predicted; a regression has none); `notes`: everything that was done to the data, for people.
+    second is the one predicted; a regression has none); `notes`: everything that was done to the data, for people;
+    `encoding`: how other rows become inputs; `held_out (N_test,)`: which rows of the table those held out are.
     """
 
     name: str
@@ -63,6 +90,8 @@ class Dataset(NamedTuple):
     inputs: tuple[str, ...]
     column: Int[np.ndarray, " inputs"]
     notes: tuple[str, ...]
+    encoding: Encoding | None = None
+    held_out: Int[np.ndarray, " N_test"] | None = None
 
 
 def checkerboard(seed: int = 0, *, num_rows: int = 1000, num_fields: int = 2) -> Table:
@@ -235,57 +264,152 @@ def _open(path: Path) -> io.TextIOWrapper:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def prepare(table: Table, *, task: Literal["auto"] | Task = "auto", seed: int = 0) -> Dataset:
+def from_frame(x: Any, y: Any, *, name: str = "table", target: str | None = None) -> Table:
+    """Make a table of what is in memory.
+
+    Args:
+        x: a data frame, or an array of rows, whose columns are then called x0, x1, ...
+        y: the target, a series, an array or a list; or the name of a column of `x`.
+        name: of the table, for reports.
+        target: the name of the target, for reports; by default that of the series, or "target".
+
+    Raises:
+        DataError: if the two do not fit together, or two columns have one name.
+    """
+    import pandas as pd
+
+    if isinstance(x, pd.DataFrame):
+        frame = x.copy(deep=False)
+    else:
+        array = np.asarray(x)
+        if array.ndim != 2 or (array.dtype == object and array.size == 0):
+            raise DataError(f"X must be a data frame or an array of rows, got an array of shape {array.shape}")
+        frame = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])]).infer_objects()
+    names = [str(each) for each in frame.columns]
+    twice = sorted({each for each in names if names.count(each) > 1})
+    if twice:
+        raise DataError(f"X has more than one column {twice[0]!r}: give every column a name of its own")
+    frame.columns = pd.Index(names)
+    if isinstance(y, str):
+        if y not in names:
+            close = difflib.get_close_matches(y, names, 1, cutoff=0)
+            raise DataError(f"X has no column {y!r}" + (f"; the closest is {close[0]!r}" if close else ""))
+        y = frame.pop(y)
+    if frame.shape[1] == 0:
+        raise DataError("X has no columns besides the target")
+    if isinstance(y, pd.DataFrame):
+        if y.shape[1] != 1:
+            raise DataError(f"y must be one column, got {y.shape[1]}")
+        y = y.iloc[:, 0]
+    if not isinstance(y, pd.Series):
+        values = np.asarray(y)
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            raise DataError(f"y must be one value for each row, got an array of shape {values.shape}")
+        y = pd.Series(values)
+    elif len(y) == len(frame) and not y.index.equals(frame.index) and set(y.index) == set(frame.index):
+        raise DataError("X and y have the same index in another order: sort one like the other, as in y.loc[X.index]")
+    if len(y) != len(frame):
+        raise DataError(f"X has {len(frame):,} rows, y has {len(y):,}: they must be as many")
+    if target is None:
+        target = "target" if y.name is None else str(y.name)
+    notes: list[str] = []
+    frame = frame.reset_index(drop=True).apply(lambda column: _plain(column, notes))
+    return Table(name, frame, _plain(y.reset_index(drop=True), notes).rename(target), target, tuple(notes))
+
+
+def _plain(column: "pd.Series", notes: list[str]) -> "pd.Series":
+    """Turn what pandas knows beside numbers and texts into these: categories, dates, numbers with gaps."""
+    import pandas as pd
+
+    kind = column.dtype
+    if isinstance(kind, pd.CategoricalDtype):
+        column = column.astype(object)
+        return column.infer_objects()
+    if pd.api.types.is_datetime64_any_dtype(kind):
+        notes.append(f"column {str(column.name)!r}: dates were counted in days since 1970")
+        return (column - pd.Timestamp("1970-01-01", tz=getattr(kind, "tz", None))) / pd.Timedelta(days=1)
+    if pd.api.types.is_timedelta64_dtype(kind):
+        notes.append(f"column {str(column.name)!r}: durations were counted in days")
+        return column / pd.Timedelta(days=1)
+    if pd.api.types.is_complex_dtype(kind):
+        raise DataError(f"column {str(column.name)!r} holds complex numbers: give real and imaginary parts as columns")
+    if pd.api.types.is_extension_array_dtype(kind) and pd.api.types.is_numeric_dtype(kind):
+        return pd.Series(column.to_numpy(float, na_value=np.nan), column.index, name=column.name)
+    return column
+
+
+def prepare(
+    table: Table,
+    *,
+    task: Literal["auto"] | Task = "auto",
+    seed: int = 0,
+    held_out: Bool[np.ndarray, " N"] | None = None,
+    groups: Any = None,
+) -> Dataset:
     """Split a table into training and held-out rows and encode it for a network.
 
     Categorical columns are one-hot encoded, numeric ones standardised, missing values imputed; all of it is fitted on
     the training rows alone. Three tenths of the rows are held out, in equal shares of the classes.
 
     Args:
-        table: from `load`, or your own.
+        table: from `load` or `from_frame`, or your own.
         task: what kind of target it is; by default texts and up to 20 whole numbers are classes, other numbers a
             regression.
         seed: of the split.
+        held_out: the rows to hold out, instead of a random draw: those of a later time, of another place.
+        groups: a label for each row; rows of one label are held out together or not at all.
 
     Raises:
         DataError: if the target or the columns cannot be used; the message says why.
     """
-    from sklearn.model_selection import train_test_split
-
     notes = list(table.notes)
-    x, y = table.x, table.y
+    x, y, rows = table.x, table.y, np.arange(len(table.y))
     if y.isna().any():
         notes.append(f"{int(y.isna().sum())} rows without a target ({_MISSING}) were left out")
+        rows = np.flatnonzero(y.notna())
         x, y = x[y.notna()], y[y.notna()]
     if len(y) < MIN_ROWS:
         raise DataError(f"{table.name} has {len(y)} usable rows; at least {MIN_ROWS} are needed")
     chosen, classes, values = _encode_target(table, y, task, notes)
     numeric, categorical = _column_kinds(table.name, x, notes)
-    rows = np.arange(len(y))
-    train, test = train_test_split(
-        rows, test_size=_TEST_FRACTION, random_state=seed, stratify=values if classes else None
-    )
+    train, test = _held_out(table, rows, values if classes else None, seed, held_out, groups)
+    known: list[Column] = []
     names: list[str] = []
     columns: list[str] = []
     blocks: list[np.ndarray] = []
     for name in x.columns:
-        encode = _encode_numeric if name in numeric else _encode_categorical
-        if name in numeric or name in categorical:
-            block, block_names = encode(str(name), x[name], train, notes)
-            blocks.append(block)
-            names += block_names
-            columns += [str(name)] * len(block_names)
+        if name not in numeric and name not in categorical:
+            continue
+        learn = _learn_numeric if name in numeric else _learn_categorical
+        column = learn(str(name), x[name], train, notes)
+        if column is None:
+            continue
+        known.append(column)
+        blocks.append(_inputs(column, x[name]))
+        names += _input_names(column)
+        columns += [column.name] * blocks[-1].shape[1]
     if not names:
         raise DataError(f"{table.name}: all columns are constant or unusable, there is nothing to learn from")
-    features = tuple(dict.fromkeys(columns))
-    x_train, x_test = _split(blocks, train, test)
+    features = tuple(column.name for column in known)
+    x_train, x_test, centre, spread = _split(blocks, train, test)
+    quantity = None
     if chosen == "regression":
-        values = _standardised(f"the target {table.target!r}", values, values[train])
+        quantity = _learn_quantity(f"the target {table.target!r}", table.target, values[train])
+        values = _inputs(quantity, values)[:, 0]
         if np.ptp(values[test]) == 0:
             raise DataError(f"the target {table.target!r} has one value only in the {len(test)} held-out rows")
-    elif (held_out := np.bincount(values[test].astype(int))).min() < _FEW:
-        rarest = f"{table.target} = {classes[held_out.argmin()]}"
-        notes.append(f"only {held_out.min()} held-out rows have {rarest}: the held-out score is rough")
+    else:
+        for part, what in ((train, "training"), (test, "held-out")):
+            counts = np.bincount(values[part].astype(int), minlength=len(classes))
+            if counts.min() == 0:
+                raise DataError(
+                    f"no {what} row has {table.target} = {classes[counts.argmin()]}: hold out other rows, or others too"
+                )
+        if counts.min() < _FEW:
+            rarest = f"{table.target} = {classes[counts.argmin()]}"
+            notes.append(f"only {counts.min()} held-out rows have {rarest}: the held-out score is rough")
     return Dataset(
         name=table.name,
         target=table.target,
@@ -299,14 +423,94 @@ def prepare(table: Table, *, task: Literal["auto"] | Task = "auto", seed: int = 
         inputs=tuple(names),
         column=np.array([features.index(name) for name in columns]),
         notes=tuple(notes),
+        encoding=Encoding(tuple(known), centre, spread, quantity),
+        held_out=rows[test],
     )
+
+
+def _held_out(
+    table: Table,
+    rows: Int[np.ndarray, " N"],
+    classes: Float[np.ndarray, " N"] | None,
+    seed: int,
+    held_out: Bool[np.ndarray, " all"] | None,
+    groups: Any,
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """Return the places, among the usable rows, of those to train on and of those held out."""
+    from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+    places = np.arange(len(rows))
+    for given, what in ((held_out, "held_out"), (groups, "groups")):
+        if given is not None and len(given) != len(table.y):
+            raise DataError(f"{what} has {len(given):,} values, the table {len(table.y):,} rows: they must be as many")
+    if held_out is not None:
+        chosen = np.asarray(held_out)
+        if chosen.dtype != bool:
+            raise DataError(f"held_out must say True or False for each row, got {chosen.dtype}")
+        train, test = places[~chosen[rows]], places[chosen[rows]]
+        if min(len(train), len(test)) < MIN_ROWS // 2:
+            raise DataError(f"{len(train)} rows to train on and {len(test)} held out: each need {MIN_ROWS // 2}")
+        return train, test
+    if groups is not None:
+        labels = np.unique(np.asarray(groups).astype(str)[rows], return_inverse=True)[1]
+        if labels.max() < 1:
+            raise DataError("all rows are of one group: none can be held out")
+        train, test = next(
+            GroupShuffleSplit(1, test_size=_TEST_FRACTION, random_state=seed).split(places, groups=labels)
+        )
+        return train, test
+    train, test = train_test_split(places, test_size=_TEST_FRACTION, random_state=seed, stratify=classes)
+    return train, test
+
+
+def encode(encoding: Encoding, frame: "pd.DataFrame") -> Float[np.ndarray, "N inputs"]:
+    """Return other rows as inputs, encoded as the training rows were.
+
+    What is missing becomes what it became there; a category that was not seen is none of those that were.
+
+    Raises:
+        DataError: if a column is not there, or holds text where numbers are expected, or infinities.
+    """
+    import pandas as pd
+
+    wanted = [column.name for column in encoding.columns]
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing:
+        raise DataError(f"the rows lack the column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}")
+    blocks = []
+    for column in encoding.columns:
+        values = frame[column.name]
+        if column.categories is None:
+            numbers = pd.to_numeric(values, errors="coerce")
+            wrong = values[numbers.isna() & values.notna()]
+            if len(wrong):
+                raise DataError(f"column {column.name!r} holds text where numbers were expected: {wrong.iloc[0]!r}")
+            if np.isinf(numbers.to_numpy(float)).any():
+                raise DataError(f"column {column.name!r} holds an infinite value")
+        blocks.append(_inputs(column, values))
+    return (np.concatenate(blocks, axis=1) - encoding.centre) / encoding.spread
+
+
+def _inputs(column: Column, values: Any) -> Float[np.ndarray, "N inputs"]:
+    """Return a column as inputs: a quantity in units of its spread, each category as 0 or 1."""
+    import pandas as pd
+
+    if column.categories is None:
+        numbers = pd.to_numeric(values).to_numpy(float) if isinstance(values, pd.Series) else np.asarray(values, float)
+        numbers = np.where(np.isnan(numbers), column.fill, numbers)
+        return ((numbers / column.scale - column.centre) / column.spread)[:, None]
+    return (_texts(values)[:, None] == np.array(column.categories)).astype(float)
+
+
+def _input_names(column: Column) -> list[str]:
+    return [column.name] if column.categories is None else [f"{column.name}={each}" for each in column.categories]
 
 
 def _split(
     blocks: list[np.ndarray], train: Int[np.ndarray, " N"], test: Int[np.ndarray, " N_test"]
-) -> tuple[Float[np.ndarray, "N inputs"], Float[np.ndarray, "N_test inputs"]]:
-    """Return the inputs of training and held-out rows, standardised; the blocks are used up, since all of them again
-    would take as much memory once more."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the inputs of training and held-out rows, standardised, their centre and their spread; the blocks are used
+    up, since all of them again would take as much memory once more."""
     width = sum(block.shape[1] for block in blocks)
     parts = np.empty((len(train), width)), np.empty((len(test), width))
     first = 0
@@ -323,7 +527,7 @@ def _split(
     for part in parts:
         part -= centre
         part /= spread
-    return parts
+    return *parts, centre, spread
 
 
 def drawn(dataset: Dataset, number: int, seed: int = 0) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -431,9 +635,7 @@ def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[
     return numeric, categorical
 
 
-def _encode_numeric(
-    name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]
-) -> tuple[np.ndarray, list[str]]:
+def _learn_numeric(name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]) -> Column | None:
     import pandas as pd
 
     values = pd.to_numeric(column).to_numpy(float)
@@ -441,33 +643,30 @@ def _encode_numeric(
     known = values[train][~missing[train]]
     if known.size == 0 or known.min() == known.max():
         notes.append(f"column {name!r} was dropped: {'empty' if known.size == 0 else 'constant'} in the training rows")
-        return np.empty((len(values), 0)), []
+        return None
+    median = float(np.median(known))
     if missing.any():
-        median = np.median(known)
         notes.append(
             f"column {name!r}: {int(missing.sum())} missing values ({_MISSING}) were set to the median, {median:.6g}"
         )
-        values = np.where(missing, median, values)
-    return _standardised(f"column {name!r}", values, known)[:, None], [name]
+    return _learn_quantity(f"column {name!r}", name, known)._replace(fill=median)
 
 
-def _standardised(
-    where: str, values: Float[np.ndarray, " N"], known: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, " N"]:
-    """Take off the mean and divide by the standard deviation of `known`; a power of two first, against overflow."""
+def _learn_quantity(where: str, name: str, known: Float[np.ndarray, " n"]) -> Column:
     largest = float(np.abs(known).max())
-    scale = 2.0 ** (np.frexp(largest)[1] - 1) if largest > 0 else 1.0
+    scale = float(2.0 ** (np.frexp(largest)[1] - 1)) if largest > 0 else 1.0
     spread = float((known / scale).std())
     if not (np.isfinite(spread) and spread > 0):
         raise DataError(f"{where} has no spread that can be computed in the training rows: rescale it or leave it out")
-    standardised: Float[np.ndarray, " N"] = (values / scale - (known / scale).mean()) / spread
-    return standardised
+    return Column(name, scale=scale, centre=float((known / scale).mean()), spread=spread)
 
 
-def _encode_categorical(
-    name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]
-) -> tuple[np.ndarray, list[str]]:
-    text = column.map(str, na_action="ignore").fillna("(missing)").to_numpy(str)
+def _texts(column: "pd.Series") -> np.ndarray:
+    return np.asarray(column.map(str, na_action="ignore").fillna("(missing)").to_numpy(str))
+
+
+def _learn_categorical(name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]) -> Column | None:
+    text = _texts(column)
     if column.isna().any():
         notes.append(
             f"column {name!r}: {int(column.isna().sum())} missing values ({_MISSING}) are a category of their own"
@@ -478,7 +677,5 @@ def _encode_categorical(
         categories = np.sort(categories[np.argsort(-counts, kind="stable")[:_MAX_CATEGORIES]])
     if categories.size < 2:
         notes.append(f"column {name!r} was dropped: constant in the training rows")
-        return np.empty((len(text), 0)), []
-    if categories.size == 2:
-        categories = categories[1:]
-    return (text[:, None] == categories).astype(float), [f"{name}={category}" for category in categories]
+        return None
+    return Column(name, tuple(categories[1:] if categories.size == 2 else categories))

@@ -10,19 +10,19 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxscape import baselines, predict
 from jaxscape.analysis import attribution, conserved, disconnectivity, validation
 from jaxscape.analysis.attribution import Importance, Stability
 from jaxscape.analysis.conserved import ConservedWeights, Superbasin
 from jaxscape.analysis.disconnectivity import MergeTree
 from jaxscape.analysis.validation import PermutationTest
-from jaxscape.baselines import Baselines
-from jaxscape.datasets import Dataset
 from jaxscape.landscape.database import Landscape
-from jaxscape.mixture import Mixture
-from jaxscape.predict import Members, column_importance, used_columns
-from jaxscape.problem import ExplainConfig, Problem, Progress, explore_landscape, members_of, posterior_variances
 from jaxscape.symmetry import input_weights
+from jaxscape.table import baselines, predict
+from jaxscape.table.baselines import Baselines
+from jaxscape.table.datasets import Dataset
+from jaxscape.table.mixture import Mixture
+from jaxscape.table.predict import Members, column_importance, used_columns
+from jaxscape.table.problem import ExplainConfig, Problem, Progress, explore_landscape, members_of, posterior_variances
 
 _MIN_GROUP = 10
 
@@ -80,7 +80,7 @@ class Explanation(NamedTuple):
     seconds: float
 
 
-def explain(
+def explain_dataset(
     dataset: Dataset,
     config: ExplainConfig = ExplainConfig(),  # noqa: B008  (frozen)
     *,
