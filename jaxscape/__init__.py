@@ -14,6 +14,7 @@ from jaxscape import symmetry as symmetry
 from jaxscape.analysis import attribution as attribution
 from jaxscape.analysis import conserved as conserved
 from jaxscape.analysis import disconnectivity as disconnectivity
+from jaxscape.analysis import effects as effects
 from jaxscape.analysis import thermodynamics as thermodynamics
 from jaxscape.analysis import validation as validation
 from jaxscape.landscape import certify as certify
@@ -43,3 +44,13 @@ from jaxscape.search.points import StationaryPoint as StationaryPoint
 from jaxscape.search.points import Status as Status
 from jaxscape.search.quench import quench as quench
 from jaxscape.symmetry import Symmetry as Symmetry
+from jaxscape.table.result import explain as explain
+
+
+def __getattr__(name: str) -> object:
+    """Import the estimators when they are asked for: they need scikit-learn, which takes a second."""
+    if name in ("LandscapeClassifier", "LandscapeRegressor"):
+        from jaxscape.table import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

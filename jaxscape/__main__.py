@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None, *, keep_programs: bool = False) -> 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="jaxscape", description="Loss landscapes of neural networks.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('jaxscape-landscapes')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     explain = commands.add_parser(
         "explain",
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train networks on a table, explore their loss landscape, report the columns that drive them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    explain.add_argument("data", metavar="DATA", help=f"a .csv or .csv.gz file, or one of {', '.join(EXAMPLES)}")
+    explain.add_argument("data", metavar="DATA", help=f"a .csv or .tsv file (or .gz), or one of {', '.join(EXAMPLES)}")
     explain.add_argument("--target", metavar="COLUMN", help="column to predict (default: the last one)")
     explain.add_argument("--task", choices=("auto", *get_args(Task)), default="auto", help="kind of target")
     explain.add_argument(

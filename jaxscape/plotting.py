@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxscape.analysis.disconnectivity import MergeTree, layout
+from jaxscape.analysis.effects import Effect
 from jaxscape.analysis.validation import PermutationTest
 
 if TYPE_CHECKING:
@@ -86,6 +87,38 @@ def feature_bars(
     ax.axvline(0, color="black", linewidth=0.6)
     ax.set_yticks(np.arange(len(top)), [_plain(names[i]) for i in top])
     ax.set_xlabel("rise of the held-out loss without what the column tells")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def effect(
+    found: Effect,
+    column: str,
+    predicted: str,
+    *,
+    names: list[str] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw how a prediction moves with a column, with a band of two standard deviations over the networks.
+
+    Args:
+        found: from `effects.accumulated_effect`.
+        column: its name.
+        predicted: what is predicted, for the axis.
+        names: of the places, where they are categories: bars instead of a curve.
+        ax: where to draw.
+    """
+    ax = _axes(ax)
+    if names is None:
+        ax.fill_between(found.at, found.mean - 2 * found.std, found.mean + 2 * found.std, color=_SURE, alpha=0.2)
+        ax.plot(found.at, found.mean, color=_SURE)
+    else:
+        ax.bar(found.at, found.mean, yerr=2 * found.std, color=_SURE, ecolor="black", capsize=2, width=0.7)
+        ax.set_xticks(found.at, [_plain(name) for name in names], rotation=45 if len(names) > 4 else 0)
+    ax.axhline(0, color="black", linewidth=0.6)
+    ax.set_xlabel(_plain(column))
+    ax.set_ylabel(f"effect on {_plain(predicted)}")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax

@@ -24,6 +24,7 @@ from jaxscape.table.baselines import Baseline
 from jaxscape.table.explain import Explanation
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 4
@@ -312,7 +313,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
 
     inputs, landscape = list(explanation.problem.seen.inputs), explanation.landscape
     incoming = explanation.problem.symmetry.layers[0].incoming
-    ids, names = (list(each) for each in zip(*_groups(explanation), strict=True))
+    names = _groups(explanation)
     num_inputs = len(inputs)
     longest = min(max(map(len, inputs)), 32)
     sizes = {
@@ -331,9 +332,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
         del sizes["conserved_levels"]
     drawn = {name: Figure(figsize=size, dpi=130, layout="constrained") for name, size in sizes.items()}
     axes = {name: figure.add_subplot() for name, figure in drawn.items()}
-    measured = explanation.importance
-    sure = explanation.q_values <= SIGNIFICANT
-    plotting.feature_bars(names, measured.mean[ids], measured.std[ids], sure=sure[ids], ax=axes["features"])
+    draw_features(explanation, axes["features"])
     label = _NAMES[measure(explanation)]
     if explanation.test is not None:
         plotting.permutation_test(
@@ -358,6 +357,18 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
         ax=axes["conserved_map"],
     )
     return drawn
+
+
+def draw_features(explanation: Explanation, ax: "Axes | None" = None) -> "Axes":
+    """Draw the importance of the columns, those that move together as one bar."""
+    ids, names = (list(each) for each in zip(*_groups(explanation), strict=True))
+    measured, sure = explanation.importance, explanation.q_values <= SIGNIFICANT
+    return plotting.feature_bars(names, measured.mean[ids], measured.std[ids], sure=sure[ids], ax=ax)
+
+
+def names_of_the_sure(explanation: Explanation) -> list[str]:
+    """Name the columns that matter with confidence, the most important first, those that move together once."""
+    return [name for i, name in _groups(explanation) if explanation.q_values[i] <= SIGNIFICANT]
 
 
 def write(explanation: Explanation, folder: Path) -> None:
@@ -423,7 +434,7 @@ def _page(explanation: Explanation, content: dict[str, Any], pngs: dict[str, byt
     joined = np.bincount(groups)[groups] > 1
     return environment.get_template("report.html").render(
         **content,
-        top=[name for i, name in _groups(explanation) if explanation.q_values[i] <= SIGNIFICANT][:5],
+        top=names_of_the_sure(explanation)[:5],
         figures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pngs.items()},
         verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
         joined=[name for name, is_joined in zip(explanation.dataset.features, joined, strict=True) if is_joined],

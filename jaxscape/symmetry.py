@@ -6,8 +6,8 @@ Host code (NumPy): two points that differ by such a move are permutational isome
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -258,3 +258,50 @@ def fingerprint(symmetry: Symmetry, x: Float[np.ndarray, "M P"]) -> Float[np.nda
         free[layer.units] = False
     norms = [np.sort(np.linalg.norm(x[:, layer.units], axis=2), axis=1) for layer in symmetry.layers]
     return np.concatenate([*norms, x[:, free]], axis=1)
+
+
+def of(params: Any, loss: Callable[[Any, Any], Any], data: Any = None) -> Symmetry:
+    """Find the hidden units that may be permuted, and whether their signs are free, by trying it on the loss.
+
+    Axes of the parameters that are equally long may belong to the units of one layer: the rows of one array, the
+    columns of another. A set of axes does, if permuting all of them together leaves the loss as it is, at random
+    parameters, on the data with noise added. So convolutions (whose channels are axes) and layers with a normalisation
+    are found as well. What is not found: units that share an axis with something else, as behind a flattened image.
+
+    Args:
+        params: a pytree of arrays; only shapes and dtypes are used. Leaves that are no arrays of numbers count for
+            nothing.
+        loss: `loss(params, data)`, as for `from_loss`.
+        data: passed on to the loss.
+
+    Returns:
+        The symmetry, layers in order from the input; none, if nothing may be permuted. Where a layer has no bias one of
+        its weights stands for it.
+
+    Raises:
+        ValueError: if so many axes are equally long that not all sets of them can be tried, or the loss is not finite
+            at random parameters: give the symmetry by hand, as `Symmetry((HiddenLayer(incoming, bias, outgoing),),
+            dim)`.
+    """
+    from jaxscape import detection
+
+    return detection.of(params, loss, data)
+
+
+def generators(symmetry: Symmetry) -> Mapping[str, Callable[[Float[np.ndarray, " P"]], Float[np.ndarray, " P"]]]:
+    """Return moves that must leave the loss unchanged, and make up the group of the hidden units, each with a name."""
+    found = {}
+    for depth, layer in enumerate(symmetry.layers):
+        size = len(layer.bias)
+        same = [np.arange(len(each.bias)) for each in symmetry.layers]
+        for name, order in (("in a circle", np.roll(np.arange(size), 1)), ("0 and 1", np.r_[1, 0, np.arange(2, size)])):
+            if size > 1:
+                permutations = [order if i == depth else each for i, each in enumerate(same)]
+                signs = [np.ones(len(each)) for each in same]
+                move = functools.partial(apply, symmetry, permutations=permutations, signs=signs)
+                found[f"exchanging the units {name} of symmetry.layers[{depth}]"] = move
+        if symmetry.odd:
+            signs = [np.where((np.arange(len(each)) == 0) & (i == depth), -1.0, 1.0) for i, each in enumerate(same)]
+            move = functools.partial(apply, symmetry, permutations=same, signs=signs)
+            found[f"changing the sign of unit 0 of symmetry.layers[{depth}] (odd)"] = move
+    return found

@@ -17,26 +17,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxscape.cores import num_cores
+from jaxscape.cores import for_thread, num_cores
 from jaxscape.landscape import certify, coverage, database, ledger, paths
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_gaps, choose_pairs, measured
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.ledger import Search
 from jaxscape.landscape.paths import Paths
-from jaxscape.objective import Objective, check_points
+from jaxscape.objective import Objective, check_points, value
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import HoppingState
 from jaxscape.search.eigenvector_following import TransitionState
 from jaxscape.search.points import StationaryPoint, Status
-from jaxscape.symmetry import Symmetry, kill_units, nth_copy, random_copy
+from jaxscape.symmetry import Symmetry, generators, kill_units, nth_copy, random_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
 _COUNTS = ("round", "idle", "hopped")  # of an exploration, for a checkpoint
 _MAXIMA_PER_BAND = 2
 _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lowest minimum when hopping ends
 _PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
+_SAME_LOSS = 1e-9  # relative: two copies of a point, but for rounding
 _SAME_ENERGY = 1e-6  # relative: the end of a walk, not polished, and the lowest minimum
 _NEAR_SYMMETRY = 0.05  # largest displacement of each weight from a point with dead units
 
@@ -97,8 +98,25 @@ def start(
         precision = np.asarray(objective.data.precision)
         if any(np.any(precision[layer.units] != precision[layer.units[:1]]) for layer in symmetry.layers):
             raise ValueError("the precision differs between interchangeable units: give all units of a layer the same")
+    _check_symmetry(objective, symmetry)
     walkers = basin_hopping.init(jax.random.fold_in(key, 0), starts, config.hopping)
     return Exploration(database.empty(symmetry) if landscape is None else landscape, walkers, round=1, idle=0)
+
+
+def _check_symmetry(objective: Objective, symmetry: Symmetry) -> None:
+    """Raise a `ValueError` that names the first move of the symmetry that changes the loss, at a random point."""
+    moves = generators(symmetry)
+    if not moves:
+        return
+    point = np.random.default_rng(0).normal(size=symmetry.dim)
+    points = jnp.asarray(np.stack([point, *(move(point) for move in moves.values())]))
+    before, *after = np.asarray(jax.jit(jax.vmap(functools.partial(value, objective)))(points)).tolist()
+    for name, moved in zip(moves, after, strict=True):
+        if abs(moved - before) > _SAME_LOSS * max(abs(before), 1.0):
+            raise ValueError(
+                f"{name} changes the loss, from {before:.6g} to {moved:.6g} at a random point: the symmetry is not one "
+                "of this loss (are incoming weights transposed?)"
+            )
 
 
 def explore(
@@ -286,14 +304,8 @@ def compile_ahead(objective: Objective, exploration: Exploration, config: Explor
         lambda: certify.polish(objective, rows, 0, config),
         lambda: certify.descend(objective, rows, config),
     ]
-    double = bool(jnp.asarray(0.0).dtype == jnp.float64)  # threads do not inherit the scoped switch
-
-    def run(job: Callable[[], Any]) -> None:
-        with jax.enable_x64(double):
-            job()
-
     with concurrent.futures.ThreadPoolExecutor(num_cores()) as pool:
-        for job in [pool.submit(run, job) for job in jobs]:
+        for job in [pool.submit(for_thread(job)) for job in jobs]:
             job.result()
 
 

@@ -4,14 +4,16 @@ import csv
 import difflib
 import gzip
 import io
+import itertools
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,8 @@ _TEST_FRACTION = 0.3
 _MAX_CLASSES = 20
 _MISSING = "empty, NA, NaN, null or None"
 _PIECE = 64  # columns whose spread is computed at once: it takes a copy of them
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _FEW = 10  # held-out rows of a class below which a score means little
 _FRAUD_ROWS, _FRAUDS = 284_807, 492
 
@@ -189,7 +193,8 @@ def load(data: str, *, target: str | None = None, seed: int = 0) -> Table:
     """Load an example by name or a CSV file by path.
 
     Args:
-        data: one of `EXAMPLES`, or the path of a `.csv` or `.csv.gz` file with a header line.
+        data: one of `EXAMPLES`, or the path of a `.csv`, `.tsv`, `.csv.gz` or `.tsv.gz` file with a header line;
+            fields are separated by commas, semicolons or tabs.
         target: the column to predict; the last one by default. The examples have their own.
         seed: for the examples that are made.
 
@@ -213,19 +218,30 @@ def _read_csv(path: Path, target: str | None) -> Table:
         raise DataError(f"no such file: {path}{hint}")
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a CSV file")
-    if not path.name.endswith((".csv", ".csv.gz")):
-        raise DataError(f"{path} should end in .csv or .csv.gz")
+    if not path.name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+        raise DataError(f"{path} should end in .csv or .tsv (or .gz after that)")
+    notes: list[str] = []
     try:
-        header = _check_shape(path)
-        frame = pd.read_csv(path, index_col=False, skipinitialspace=True, low_memory=False, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 and try again") from error
+        encoding = _encoding_of(path, notes)
+        separator = _separator(path, encoding)
+        header = _check_shape(path, encoding, separator)
+        decimal = "," if separator == ";" and _has_decimal_commas(path, encoding) else "."
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            decimal=decimal,
+            index_col=False,
+            skipinitialspace=True,
+            low_memory=False,
+            encoding=encoding,
+        )
     except (OSError, EOFError, zlib.error, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    if separator != ",":
+        notes.append(f"fields are separated by {_SEPARATORS[separator]}" + ", decimals by commas" * (decimal == ","))
     frame.columns = pd.Index(header)
     for name in frame.select_dtypes(exclude="number"):
         frame[name] = frame[name].map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
-    notes = []
     if target is None:
         target = header[-1]
         notes.append(f"target: the last column, {target!r} (or name another)")
@@ -236,20 +252,53 @@ def _read_csv(path: Path, target: str | None) -> Table:
     return Table(path.name, frame.drop(columns=target), frame[target], target, tuple(notes))
 
 
-def _check_shape(path: Path) -> list[str]:
+def _encoding_of(path: Path, notes: list[str]) -> str:
+    """Return how the text of a file is encoded: as UTF-8, or else as Windows does in the West."""
+    try:
+        with _open(path, "utf-8-sig") as file:
+            while file.read(1 << 20):
+                pass
+    except UnicodeDecodeError as error:
+        notes.append(f"{path.name} is not UTF-8 text (byte {error.start}): it was read as Windows-1252")
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _separator(path: Path, encoding: str) -> str:
+    """Return what parts the fields of the first line: a comma, unless only another character parts it."""
+    with _open(path, encoding) as file:
+        line = file.readline()
+    fields = {each: len(next(csv.reader([line], delimiter=each), [])) for each in _SEPARATORS}
+    return "," if fields[","] > 1 else max(fields, key=lambda each: fields[each])
+
+
+def _has_decimal_commas(path: Path, encoding: str) -> bool:
+    with _open(path, encoding) as file:
+        cells = [cell.strip() for row in itertools.islice(csv.reader(file, delimiter=";"), 1, 100) for cell in row]
+    return any(re.fullmatch(r"[-+]?\d*,\d+", cell) for cell in cells) and not any(
+        re.fullmatch(r"[-+]?\d*\.\d+", cell) for cell in cells
+    )
+
+
+def _check_shape(path: Path, encoding: str, separator: str) -> list[str]:
     """Return the header of a CSV file after checking that every line has as many fields: pandas pads and shifts."""
-    with _open(path) as file:
-        rows: Iterator[list[str]] = csv.reader(file, skipinitialspace=True)
+    with _open(path, encoding) as file:
+        rows: Iterator[list[str]] = csv.reader(file, delimiter=separator, skipinitialspace=True)
         header = [name.strip() for name in next(rows, [])]
         if not header:
             raise DataError(f"{path} is empty")
+        values = [name for name in header if _NUMBER.fullmatch(name)]
+        if 2 * len(values) >= len(header) and any(not name.isdigit() for name in values):
+            raise DataError(
+                f"{path} has no header: its first line holds values, such as {values[0]!r}. Put a line with the names "
+                "of the columns before it"
+            )
         for name in header:
             if header.count(name) > 1 or not name:
                 problem = f"names column {name!r} twice" if name else "has a column without a name"
                 raise DataError(f"the first line of {path} {problem}: give every column a name of its own")
         if len(header) == 1:
-            hint = "; it looks separated by ';', but fields must be separated by ','" if ";" in header[0] else ""
-            raise DataError(f"{path} has only one column, {header[0]!r}: no columns besides the target{hint}")
+            raise DataError(f"{path} has only one column, {header[0]!r}: no columns besides the target")
         for row in rows:
             if row and len(row) != len(header):
                 raise DataError(
@@ -258,10 +307,10 @@ def _check_shape(path: Path) -> list[str]:
     return header
 
 
-def _open(path: Path) -> io.TextIOWrapper:
+def _open(path: Path, encoding: str) -> io.TextIOWrapper:
     if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.GzipFile(path), encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return io.TextIOWrapper(gzip.GzipFile(path), encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
 
 
 def from_frame(x: Any, y: Any, *, name: str = "table", target: str | None = None) -> Table:
@@ -345,7 +394,7 @@ def prepare(
     *,
     task: Literal["auto"] | Task = "auto",
     seed: int = 0,
-    held_out: Bool[np.ndarray, " N"] | None = None,
+    held_out: np.ndarray | None = None,
     groups: Any = None,
 ) -> Dataset:
     """Split a table into training and held-out rows and encode it for a network.
@@ -358,7 +407,8 @@ def prepare(
         task: what kind of target it is; by default texts and up to 20 whole numbers are classes, other numbers a
             regression.
         seed: of the split.
-        held_out: the rows to hold out, instead of a random draw: those of a later time, of another place.
+        held_out: True for each row to hold out, instead of a random draw: those of a later time, of another place; none,
+            for a model that is judged elsewhere.
         groups: a label for each row; rows of one label are held out together or not at all.
 
     Raises:
@@ -398,16 +448,17 @@ def prepare(
     if chosen == "regression":
         quantity = _learn_quantity(f"the target {table.target!r}", table.target, values[train])
         values = _inputs(quantity, values)[:, 0]
-        if np.ptp(values[test]) == 0:
+        if len(test) and np.ptp(values[test]) == 0:
             raise DataError(f"the target {table.target!r} has one value only in the {len(test)} held-out rows")
     else:
-        for part, what in ((train, "training"), (test, "held-out")):
+        for part, what in ((test, "held-out"), (train, "training"))[not len(test) :]:
             counts = np.bincount(values[part].astype(int), minlength=len(classes))
             if counts.min() == 0:
                 raise DataError(
                     f"no {what} row has {table.target} = {classes[counts.argmin()]}: hold out other rows, or others too"
                 )
-        if counts.min() < _FEW:
+        counts = np.bincount(values[test].astype(int), minlength=len(classes))
+        if len(test) and counts.min() < _FEW:
             rarest = f"{table.target} = {classes[counts.argmin()]}"
             notes.append(f"only {counts.min()} held-out rows have {rarest}: the held-out score is rough")
     return Dataset(
@@ -433,7 +484,7 @@ def _held_out(
     rows: Int[np.ndarray, " N"],
     classes: Float[np.ndarray, " N"] | None,
     seed: int,
-    held_out: Bool[np.ndarray, " all"] | None,
+    held_out: np.ndarray | None,
     groups: Any,
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
     """Return the places, among the usable rows, of those to train on and of those held out."""
@@ -448,6 +499,8 @@ def _held_out(
         if chosen.dtype != bool:
             raise DataError(f"held_out must say True or False for each row, got {chosen.dtype}")
         train, test = places[~chosen[rows]], places[chosen[rows]]
+        if not chosen.any():
+            return train, test
         if min(len(train), len(test)) < MIN_ROWS // 2:
             raise DataError(f"{len(train)} rows to train on and {len(test)} held out: each need {MIN_ROWS // 2}")
         return train, test
@@ -489,6 +542,27 @@ def encode(encoding: Encoding, frame: "pd.DataFrame") -> Float[np.ndarray, "N in
                 raise DataError(f"column {column.name!r} holds an infinite value")
         blocks.append(_inputs(column, values))
     return (np.concatenate(blocks, axis=1) - encoding.centre) / encoding.spread
+
+
+def decode(encoding: Encoding, outputs: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Return predictions of a quantity in its own units."""
+    quantity = encoding.quantity
+    if quantity is None:
+        raise ValueError("the target is a class: there is nothing to decode")
+    return (outputs * quantity.spread + quantity.centre) * quantity.scale
+
+
+def rows_like(x: Any, names: Sequence[str]) -> "pd.DataFrame":
+    """Return other rows of a table as a data frame: an array's columns are these, in order.
+
+    Raises:
+        DataError: if an array has other columns than these in number.
+    """
+    if hasattr(x, "columns"):
+        return from_frame(x, np.zeros(len(x))).x
+    if np.ndim(x) == 2 and np.shape(x)[1] != len(names):
+        raise DataError(f"X has {np.shape(x)[1]} columns where there were {len(names)}")
+    return from_frame(x, np.zeros(len(x))).x.set_axis(list(names), axis=1)
 
 
 def _inputs(column: Column, values: Any) -> Float[np.ndarray, "N inputs"]:
@@ -564,7 +638,7 @@ def _encode_target(
     import pandas as pd
 
     where = f"the target {table.target!r} of {table.name}"
-    classes = sorted(y.unique().tolist(), key=lambda value: (str(type(value)), value))
+    classes = classes_of(y)
     numbers = pd.to_numeric(y, errors="coerce").to_numpy(float)
     is_text = bool(np.isnan(numbers).any())
     if not is_text and not np.isfinite(numbers).all():
@@ -595,6 +669,11 @@ def _encode_target(
                 f"{where} holds whole numbers, taken as classes; if it is a quantity, set the task to regression"
             )
     return chosen, names, y.map({value: index for index, value in enumerate(classes)}).to_numpy(float)
+
+
+def classes_of(y: "pd.Series") -> list[Any]:
+    """List the distinct values of a target, without gaps, in the order in which they are numbered."""
+    return sorted(y.dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
 
 
 def _class_name(value: object) -> str:

@@ -15,6 +15,7 @@ from jaxscape.analysis.attribution import Importance, Stability
 from jaxscape.analysis.conserved import ConservedWeights, Superbasin
 from jaxscape.analysis.disconnectivity import MergeTree
 from jaxscape.analysis.validation import PermutationTest
+from jaxscape.cores import for_thread
 from jaxscape.landscape.database import Landscape
 from jaxscape.symmetry import input_weights
 from jaxscape.table import baselines, predict
@@ -112,7 +113,7 @@ def explain_dataset(
     together = np.einsum("m,m...->...", members.weights, predictions)
     # Other models are fitted while programs compile and run.
     pool = concurrent.futures.ThreadPoolExecutor()
-    compared = pool.submit(baselines.fit, dataset, config.seed, together)
+    compared = pool.submit(for_thread(baselines.fit), dataset, config.seed, together)
     copies = attribution.near_copies(dataset.x_train, dataset.column)
     importance, marginal = (
         column_importance(
@@ -180,7 +181,7 @@ def explain_dataset(
             num_draws=config.num_draws,
             num_shuffles=50,
         )
-        tests = list(pool.map(lambda control: run(control=control), (strata, bins)))
+        tests = list(pool.map(for_thread(lambda control: run(control=control)), (strata, bins)))
     test, matched = jax.tree.map(np.asarray, tests)
     belongs = np.eye(len(dataset.features))[made.seen.column]
     shares = attribution.feature_scores(found, symmetry)[0] @ belongs

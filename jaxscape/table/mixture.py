@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from jaxscape import evidence, losses
 from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
-from jaxscape.cores import num_cores
+from jaxscape.cores import for_thread, num_cores
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
 from jaxscape.table.datasets import DataError, Dataset, drawn
@@ -197,7 +197,7 @@ def fit(
     pool = concurrent.futures.ThreadPoolExecutor(num_cores())
     try:
         with threadpool_limits(1, "blas"):
-            running = [pool.submit(run, job) for job in reversed(jobs)]
+            running = [pool.submit(for_thread(run), job) for job in reversed(jobs)]
             for i, _ in enumerate(concurrent.futures.as_completed(running)):
                 progress((i + 1) / len(jobs), f"searching penalties ({i + 1} of {len(jobs)} sizes)")
     finally:

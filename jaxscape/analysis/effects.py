@@ -1,0 +1,133 @@
+"""How predictions move with a column, and what moved one prediction: for all networks of a group at once.
+
+Where equally good networks draw the same curve, the data draw it; where they part, they do not.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Predict = Callable[[Float[np.ndarray, "R inputs"]], Float[np.ndarray, "m R"]]
+_MAX_NUMBERS = 1 << 22  # in the rows that are predicted at once
+
+
+class Effect(NamedTuple):
+    """An accumulated local effect: `at (K,)`, places along the column; `each (m, K)`: how far each network lifts its
+    prediction there, zero on average over the rows; `weights (m,)` of the networks, 1 in all."""
+
+    at: Float[np.ndarray, " K"]
+    each: Float[np.ndarray, "m K"]
+    weights: Float[np.ndarray, " m"]
+
+    @property
+    def mean(self) -> Float[np.ndarray, " K"]:
+        """The effect on the prediction of all networks together."""
+        return self.weights @ self.each
+
+    @property
+    def std(self) -> Float[np.ndarray, " K"]:
+        """How far the networks differ."""
+        return np.sqrt(self.weights @ (self.each - self.mean) ** 2)
+
+
+class Contributions(NamedTuple):
+    """What moved one prediction: `each (m, columns)`, of each network; `base (m,)`: the mean prediction that they start
+    from; `weights (m,)` of the networks, 1 in all. `base` plus the sum over columns is the prediction."""
+
+    each: Float[np.ndarray, "m columns"]
+    base: Float[np.ndarray, " m"]
+    weights: Float[np.ndarray, " m"]
+
+    @property
+    def mean(self) -> Float[np.ndarray, " columns"]:
+        """The contributions to the prediction of all networks together."""
+        return self.weights @ self.each
+
+    @property
+    def std(self) -> Float[np.ndarray, " columns"]:
+        """How far the networks differ."""
+        return np.sqrt(self.weights @ (self.each - self.mean) ** 2)
+
+
+def accumulated_effect(
+    predict: Predict,
+    x: Float[np.ndarray, "N inputs"],
+    place: int,
+    weights: Float[np.ndarray, " m"],
+    *,
+    num_bins: int = 20,
+) -> Effect:
+    """Measure how predictions move with one input, while the others stay what they are.
+
+    Rows are moved from one end to the other of the bin that they lie in, and nowhere else, so that no row is asked
+    about where there are no data; the mean changes of all bins are added up (Apley & Zhu, J. R. Stat. Soc. B 82, 1059,
+    2020).
+
+    Args:
+        predict: the predictions of all networks.
+        x: rows.
+        place: the input.
+        weights: of the networks, 1 in all.
+        num_bins: bins of equally many rows, fewer where values are equal.
+    """
+    values = x[:, place]
+    at = np.unique(np.quantile(values, np.linspace(0, 1, num_bins + 1)))
+    if len(at) < 2:
+        return Effect(at, np.zeros((len(weights), len(at))), weights)
+    bins = np.clip(np.searchsorted(at, values, side="left") - 1, 0, len(at) - 2)
+    low, high = x.copy(), x.copy()
+    low[:, place], high[:, place] = at[bins], at[bins + 1]
+    changes = predict(high) - predict(low)
+    counts = np.bincount(bins, minlength=len(at) - 1)
+    sums = np.stack([np.bincount(bins, row, minlength=len(at) - 1) for row in changes])
+    each = np.concatenate([np.zeros((len(sums), 1)), np.cumsum(sums / np.maximum(counts, 1), axis=1)], axis=1)
+    middle = (each[:, 1:] + each[:, :-1]) / 2
+    return Effect(at, each - (middle @ (counts / counts.sum()))[:, None], weights)
+
+
+def contributions(
+    predict: Predict,
+    x: Float[np.ndarray, " inputs"],
+    background: Float[np.ndarray, "B inputs"],
+    column: Int[np.ndarray, " inputs"],
+    weights: Float[np.ndarray, " m"],
+    rng: np.random.Generator,
+    *,
+    num_orders: int = 64,
+) -> Contributions:
+    """Share out what moves a prediction from the mean over a background to that of one row: Shapley values.
+
+    Column after column takes the value of the row, and what changes is its own; this is averaged over orders of the
+    columns, all of them where they are few (Štrumbelj & Kononenko, Knowl. Inf. Syst. 41, 647, 2014), else drawn ones,
+    each with its reverse. Columns whose inputs are those of the background contribute nothing.
+
+    Args:
+        predict: the predictions of all networks.
+        x: the row.
+        background: rows to start from, each as likely.
+        column: the column that each input belongs to.
+        weights: of the networks, 1 in all.
+        rng: draws the orders.
+        num_orders: how many, at most.
+    """
+    num_columns = int(column.max()) + 1
+    room = max(_MAX_NUMBERS // ((num_columns + 1) * len(x)), 1)
+    background = background[:: -(-len(background) // room)]
+    if math.factorial(min(num_columns, 20)) <= num_orders:
+        orders = [np.array(order) for order in itertools.permutations(range(num_columns))]
+    else:
+        drawn = [rng.permutation(num_columns) for _ in range(num_orders // 2)]
+        orders = [order for one in drawn for order in (one, one[::-1])]
+    each, base = np.zeros((len(weights), num_columns)), np.zeros(len(weights))
+    for order in orders:
+        turn = np.argsort(order)[column]  # when each input takes the value of the row
+        moved = turn[None] < np.arange(num_columns + 1)[:, None]
+        rows = np.where(moved[:, None], x, background).reshape(-1, len(x))
+        means = predict(rows).reshape(len(weights), num_columns + 1, len(background)).mean(axis=2)
+        each[:, order] += np.diff(means, axis=1) / len(orders)
+        base = means[:, 0]
+    return Contributions(each, base, weights)

@@ -1,0 +1,91 @@
+"""Networks at the penalties that the data support, as estimators of scikit-learn."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from jaxscape.objective import flattened
+from jaxscape.table import datasets, mixture, predict
+from jaxscape.table.datasets import DataError, Encoding, Task
+from jaxscape.table.predict import Members
+
+
+class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    def __init__(self, hidden: Sequence[int] | None = None, activation: str = "tanh", random_state: int = 0) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.random_state = random_state
+
+    def _fit(self, X: Any, y: Any, task: Task) -> None:
+        table = datasets.from_frame(X, y)
+        dataset = datasets.prepare(table, task=task, seed=self.random_state, held_out=np.zeros(len(table.y), bool))
+        sizes = mixture.SIZES if self.hidden is None else (tuple(self.hidden),)
+        with jax.enable_x64(True):
+            found = mixture.fit(dataset, sizes, self.activation, self.random_state)
+            widest = max(found.sizes[i].hidden for i in found.networks[:, 0])
+            shape = mixture.architecture(dataset, widest, len(dataset.inputs))
+            positions = [mixture.network_of(dataset, found.sizes[i], j, widest) for i, j in found.networks.tolist()]
+            _, _, unravel = flattened(mixture.example(shape))
+        self.members_ = Members(np.array(positions), found.weights, unravel, self.activation)
+        self.mixture_, self.encoding_, self.task_ = found, dataset.encoding, dataset.task  # type: ignore[assignment]  # made by prepare
+        self.n_features_in_ = table.x.shape[1]
+        self.columns_ = tuple(table.x.columns)
+        if hasattr(X, "columns"):
+            self.feature_names_in_ = np.array(table.x.columns, object)
+
+    encoding_: Encoding
+
+    def _predicted(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        frame = datasets.rows_like(X, self.columns_)
+        x = datasets.encode(self.encoding_, frame)
+        with jax.enable_x64(True):
+            return predict.together(self.members_, self.task_, x)
+
+
+class LandscapeClassifier(ClassifierMixin, _Landscape):  # type: ignore[misc]
+    """Tell classes apart by networks whose penalties and sizes the data choose.
+
+    All rows are trained on; who wants the columns ranked, and a landscape, calls `jaxscape.explain`.
+
+    Args:
+        hidden: units of each hidden layer; by default networks of several sizes, weighed by their evidence.
+        activation: of the units.
+        random_state: of the starts.
+    """
+
+    def fit(self, X: Any, y: Any) -> "LandscapeClassifier":
+        """Fit to a data frame, or rows of an array, and their classes."""
+        classes = datasets.classes_of(datasets.from_frame(X, y).y)
+        if len(classes) < 2:
+            raise DataError(f"y has one class only, {classes}: there is nothing to tell apart")
+        self.classes_ = np.array(classes)
+        self._fit(X, y, "binary" if len(classes) == 2 else "multiclass")
+        return self
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "N classes"]:
+        """Return the probability of each of `classes_`."""
+        found = self._predicted(X)
+        return np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each row."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class LandscapeRegressor(RegressorMixin, _Landscape):  # type: ignore[misc]
+    """Predict a quantity by networks whose penalties and sizes the data choose; see `LandscapeClassifier`."""
+
+    def fit(self, X: Any, y: Any) -> "LandscapeRegressor":
+        """Fit to a data frame, or rows of an array, and their values."""
+        self._fit(X, y, "regression")
+        return self
+
+    def predict(self, X: Any) -> Float[np.ndarray, " N"]:
+        """Return the value predicted for each row."""
+        return datasets.decode(self.encoding_, self._predicted(X))

@@ -1,0 +1,365 @@
+"""One call for a table: `explain(X, y)`, and what it returns."""
+
+import contextlib
+import html
+import io
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jaxscape.analysis.effects import Contributions, Effect, accumulated_effect, contributions
+from jaxscape.table import datasets, predict
+from jaxscape.table.datasets import DataError, Table, Task
+from jaxscape.table.predict import Loss
+from jaxscape.table.problem import ExplainConfig, Progress, check, scaled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from jaxscape.table.explain import Explanation
+
+_MAX_ROWS = 2000  # that effects are measured on
+_BACKGROUND = 100
+_SHOWN = 10  # columns, in a card
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What `explain` found out: `explanation`, in full; `table`: the rows that it was asked about.
+
+    `frame()` ranks the columns; `plot()`, `plot_effect(column)`, `plot_graph()` draw; `effect(column)` and `row(i)` say
+    how a column acts and what moved one prediction; `predict(X)` predicts; `write(folder)` writes the page; `summary()`
+    is the same as numbers; `save(file)` keeps the landscape.
+    """
+
+    explanation: "Explanation"
+    table: Table
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the columns from the most important to the least; see `features.csv` in the README."""
+        import pandas as pd
+
+        from jaxscape import report
+
+        return pd.DataFrame(report.ranks(self.explanation)).set_index("name")
+
+    def summary(self) -> dict[str, Any]:
+        """Return the content of `summary.json`."""
+        from jaxscape import report
+
+        return report.summary(self.explanation)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the target of rows: values of a quantity, else the most probable class.
+
+        Args:
+            X: a data frame with the columns of the table, or an array of rows as in `explain`. What is missing, and
+                categories that were not seen, are taken as in training.
+
+        Raises:
+            DataError: if a column is not there, or does not hold what it held.
+        """
+        dataset = self.explanation.dataset
+        found = self._together(X)
+        if dataset.task == "regression":
+            return datasets.decode(self._encoding, found)
+        places = (found > 0.5).astype(int) if dataset.task == "binary" else found.argmax(axis=1)
+        return self._labels[places]
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "N classes"]:
+        """Return the probability of each class, in the order of `classes`; see `predict`.
+
+        Raises:
+            DataError: if the target is a quantity, or as `predict` does.
+        """
+        if self.explanation.dataset.task == "regression":
+            raise DataError("a quantity has no classes: use predict")
+        found = self._together(X)
+        return np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The classes, as they are in the target."""
+        return self._labels
+
+    def effect(self, column: str) -> Effect:
+        """Measure how the prediction moves with a column, in units of the target or of probability (of the second class
+        of two, of the last of several).
+
+        Returns:
+            The effect at places along a quantity, in its own units, with the spread over the networks; of a column of
+            texts the effect of each category, in the order of `effect_places`.
+        """
+        dataset, place = self.explanation.dataset, self._place(column)
+        inputs = np.flatnonzero(dataset.column == place)
+        rows = dataset.x_train[:: -(-len(dataset.x_train) // _MAX_ROWS)]
+        weights = self.explanation.members.weights
+        known = self._encoding.columns[place]
+        with self._double() as outputs:
+            if known.categories is None:
+                found = accumulated_effect(outputs, rows, int(inputs[0]), weights)
+                standard = found.at * self._encoding.spread[inputs[0]] + self._encoding.centre[inputs[0]]
+                return found._replace(at=(standard * known.spread + known.centre) * known.scale)
+            # Categories have no order to accumulate along: every row takes each of them in turn.
+            means = []
+            for chosen in range(-1 if len(inputs) == 1 else 0, len(inputs)):
+                moved = rows.copy()
+                ones = np.arange(len(inputs)) == chosen
+                moved[:, inputs] = (ones - self._encoding.centre[inputs]) / self._encoding.spread[inputs]
+                means.append(outputs(moved).mean(axis=1))
+            each = np.stack(means, axis=1)
+            return Effect(np.arange(each.shape[1], dtype=float), each - each.mean(axis=1, keepdims=True), weights)
+
+    def effect_places(self, column: str) -> list[str]:
+        """Name the places of the effect of a column of texts: its categories."""
+        place = self._place(column)
+        names = self._encoding.columns[place].categories
+        if names is None:
+            raise DataError(f"column {column!r} is a quantity: its effect has places of its own")
+        return ["(any other)", *names] if len(names) == 1 else list(names)
+
+    def row(self, i: Any) -> "pd.DataFrame":
+        """Say what moved the prediction of one row away from the mean: Shapley values.
+
+        Args:
+            i: the number of a row of `X`, counted from 0, or a row of values, as a dictionary or a series.
+
+        Returns:
+            For each column its value, its `contribution`, in units of the target or of probability, and how far the
+            networks differ, `std_over_networks`, the largest contribution first. They add up to the prediction less
+            the mean prediction, which is in `attrs["base"]`.
+
+        Raises:
+            DataError: if there is no such row.
+        """
+        import pandas as pd
+
+        dataset = self.explanation.dataset
+        if isinstance(i, int | np.integer):
+            if not 0 <= i < len(self.table.x):
+                raise DataError(f"there is no row {i}: X has {len(self.table.x):,}, counted from 0")
+            values = self.table.x.iloc[[i]]
+        else:
+            values = self._frame(pd.DataFrame([dict(i)]))
+        x = datasets.encode(self._encoding, values)[0]
+        rng = np.random.default_rng(self.explanation.config.seed)
+        rows = rng.choice(len(dataset.x_train), min(_BACKGROUND, len(dataset.x_train)), replace=False)
+        weights = self.explanation.members.weights
+        with self._double() as outputs:
+            found: Contributions = contributions(outputs, x, dataset.x_train[rows], dataset.column, weights, rng)
+        order = np.argsort(-np.abs(found.mean), kind="stable")
+        names = [dataset.features[k] for k in order]
+        content = {
+            "value": [values[name].iloc[0] for name in names],
+            "contribution": found.mean[order],
+            "std_over_networks": found.std[order],
+        }
+        shown = pd.DataFrame(content, index=pd.Index(names, name="column"))
+        shown.attrs["base"] = float(weights @ found.base)
+        return shown
+
+    def plot(self, *, ax: "Axes | None" = None) -> "Axes":
+        """Draw the importance of the columns; see `plotting.feature_bars`."""
+        from jaxscape import report
+
+        return report.draw_features(self.explanation, ax)
+
+    def plot_graph(self, *, ax: "Axes | None" = None) -> "Axes":
+        """Draw the disconnectivity graph of the landscape; see `plotting.disconnectivity_graph`."""
+        from jaxscape import plotting
+
+        found = self.explanation
+        level = found.level if found.joined else None
+        energies = found.landscape.minima.energies
+        return plotting.disconnectivity_graph(found.tree, energies, group=found.group, level=level, ax=ax)
+
+    def plot_effect(self, column: str, *, ax: "Axes | None" = None) -> "Axes":
+        """Draw how the prediction moves with a column, with a band of two standard deviations over the networks."""
+        from jaxscape import plotting
+
+        found = self.effect(column)
+        names = None if self._encoding.columns[self._place(column)].categories is None else self.effect_places(column)
+        return plotting.effect(found, column, self._predicted(), names=names, ax=ax)
+
+    def write(self, folder: str | Path) -> None:
+        """Write the page, its figures and tables into a folder, made if need be; see `report.write`."""
+        from jaxscape import report
+
+        report.write(self.explanation, Path(folder))
+
+    def save(self, file: str | Path) -> None:
+        """Write the landscape to an `.npz` file, for `database.load`; positions are weights of the network explored."""
+        from jaxscape.landscape import database
+
+        database.save(file, scaled(self.explanation.landscape, self.explanation.problem.scale))
+
+    def __repr__(self) -> str:
+        from jaxscape import report
+
+        found = self.explanation
+        dataset = found.dataset
+        rows = len(dataset.y_train) + len(dataset.y_test)
+        head = f"<jaxscape: what drives {dataset.target!r}? {rows:,} rows, {len(dataset.features)} columns>"
+        sure = report.names_of_the_sure(found)[:_SHOWN]
+        columns = f"columns that matter: {', '.join(sure) or 'none with confidence'}"
+        texts = [report.baselines_verdict(found)[1], columns, report.verdict(found)[1]]
+        return "\n".join([head, *(text if len(text) < 600 else f"{text[:599]}…" for text in texts)])
+
+    def _repr_html_(self) -> str:
+        from matplotlib.figure import Figure
+
+        from jaxscape import report
+
+        rows = []
+        for row in report.ranks(self.explanation)[:_SHOWN]:
+            interval = f"{row['importance']:.4f} ({row['low']:.4f} to {row['high']:.4f})" if row["used"] else "not used"
+            mark = "●" if row["q_value"] <= report.SIGNIFICANT else ""
+            cells = (row["rank"], html.escape(row["name"]), interval.replace("-", "&minus;"), mark)
+            rows.append("<tr>" + "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells) + "</tr>")
+        drawings = []
+        if len(self.explanation.landscape.minima.energies) > 1:
+            figure = Figure(figsize=(4.5, 3), layout="constrained")
+            self.plot_graph(ax=figure.add_subplot())
+            buffer = io.StringIO()
+            figure.savefig(buffer, format="svg")
+            drawings.append(buffer.getvalue()[buffer.getvalue().index("<svg") :])
+        texts = [html.escape(each(self.explanation)[1]) for each in (report.baselines_verdict, report.verdict)]
+        return (
+            f"<div><h4>What drives “{html.escape(self.explanation.dataset.target)}”?</h4><p>{texts[0]}</p>"
+            "<table><tr><th>rank</th><th>column</th><th>importance (95 %)</th><th>confident</th></tr>"
+            f"{''.join(rows)}</table><p>{texts[1]}</p>{''.join(drawings)}</div>"
+        )
+
+    @property
+    def _encoding(self) -> datasets.Encoding:
+        found = self.explanation.dataset.encoding
+        assert found is not None
+        return found
+
+    @property
+    def _labels(self) -> np.ndarray:
+        """The classes as they are in the target, whose names in the dataset are texts."""
+        return np.array(datasets.classes_of(self.table.y))
+
+    def _frame(self, X: Any) -> "pd.DataFrame":
+        return datasets.rows_like(X, list(self.table.x.columns))
+
+    def _together(self, X: Any) -> np.ndarray:
+        x = datasets.encode(self._encoding, self._frame(X))
+        with jax.enable_x64(True):
+            return predict.together(self.explanation.members, self.explanation.dataset.task, x)
+
+    @contextlib.contextmanager
+    def _double(self) -> Iterator[Any]:
+        """Give `outputs(x) -> (m, R)`, what each network predicts, in units of the target."""
+        members, dataset, quantity = self.explanation.members, self.explanation.dataset, self._encoding.quantity
+
+        def outputs(x: Float[np.ndarray, "R inputs"]) -> Float[np.ndarray, "m R"]:
+            found = predict.each(members, dataset.task, x)
+            if dataset.task == "multiclass":
+                return found[..., -1]
+            return found if quantity is None else found * quantity.spread * quantity.scale
+
+        with jax.enable_x64(True):
+            yield outputs
+
+    def _place(self, column: str) -> int:
+        features = self.explanation.dataset.features
+        if column not in features:
+            used = column in self.table.x.columns
+            why = (
+                "was left out: see the notes on the data" if used else f"is not there; there are {', '.join(features)}"
+            )
+            raise DataError(f"column {column!r} {why}")
+        return features.index(column)
+
+    def _predicted(self) -> str:
+        dataset = self.explanation.dataset
+        return dataset.target if dataset.task == "regression" else f"P({dataset.target} = {dataset.classes[-1]})"
+
+
+def explain(
+    X: Any,
+    y: Any,
+    *,
+    target: str | None = None,
+    task: Literal["auto"] | Task = "auto",
+    penalty: float | Literal["evidence"] = "evidence",
+    hidden: Sequence[int] | None = None,
+    activation: str = "tanh",
+    loss: Loss = "likelihood",
+    seconds: float = math.inf,
+    seed: int = 0,
+    held_out: Any = None,
+    groups: Any = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Say which columns of a table drive networks trained on it, and whether that answer can be trusted.
+
+    Networks are fitted to seven tenths of the rows, their loss landscape is explored, and the columns are ranked by
+    what the networks lose without them on the other rows. It runs in float64 and leaves JAX's settings as they are.
+
+    Args:
+        X: a data frame, or an array of rows. Texts are categories, dates are counted in days, gaps are filled.
+        y: the target: a series, an array or a list, or the name of a column of `X`.
+        target: a name for the target; by default that of the series.
+        task: what kind of target it is; by default texts and up to 20 whole numbers are classes.
+        penalty: "evidence", so that the data choose one for each column, or the L2 strength of every weight.
+        hidden: hidden units of each layer; by default as many as the data support.
+        activation: of the units, such as "tanh".
+        loss: "likelihood", "balanced" (all classes count the same) or "auc".
+        seconds: stop exploring after so many; by default when it is complete, or a budget of gradients is spent.
+        seed: same seed, same result.
+        held_out: True for rows to hold out, instead of a random draw: those of a later time, of another place.
+        groups: a label for each row; rows of one label are held out together or not at all.
+        progress: called with the fraction done and what is being done; in a notebook a bar by default.
+
+    Returns:
+        The result: `frame()`, `plot()`, `plot_effect(column)`, `row(i)`, `predict(X)`, `write(folder)`.
+
+    Raises:
+        DataError: if the data or a setting cannot be used; the message says why.
+    """
+    from jaxscape.table.explain import explain_dataset
+
+    config = ExplainConfig(
+        hidden=None if hidden is None else tuple(hidden),
+        activation=activation,
+        loss=loss,
+        penalty=penalty,
+        max_seconds=seconds,
+        seed=seed,
+    )
+    check(config)
+    if held_out is not None and not np.any(held_out):
+        raise DataError("held_out holds out no row: what the networks know is judged on rows held out")
+    table = datasets.from_frame(X, y, target=target)
+    kept_apart = None if held_out is None else np.asarray(held_out)
+    dataset = datasets.prepare(table, task=task, seed=seed, held_out=kept_apart, groups=groups)
+    check(config, dataset)
+    shown = _bar() if progress is None else contextlib.nullcontext(progress)
+    with shown as tell, jax.enable_x64(True):
+        return Result(explain_dataset(dataset, config, progress=tell), table)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    """Show a bar in a notebook, and nothing elsewhere."""
+    if "ipykernel" not in sys.modules:
+        yield lambda fraction, text: None
+        return
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+    with Bar(*columns, TimeElapsedColumn(), transient=True) as bar:
+        task = bar.add_task("reading the table", total=1.0)
+        yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
