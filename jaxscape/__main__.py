@@ -1,6 +1,7 @@
 """The command line: `python -m jaxscape explain DATA`."""
 
 import argparse
+import io
 import math
 import os
 import signal
@@ -114,10 +115,15 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
 
     jax.config.update("jax_enable_x64", True)
     out: Path = options.out
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        return _fail(f"JAX finds no device of the kind that JAX_PLATFORMS={wanted} asks for: unset it, or {error}")
     if options.l2 is not None:
         return _fail(f"--l2 is now --penalty: write --penalty {options.l2}, or leave it out and let the data choose")
-    if out.exists() and not out.is_dir():
-        return _fail(f"--out {out} is a file, not a folder")
+    if (problem := _unfit(out)) is not None:
+        return _fail(problem)
     checkpoint = out / "landscape.npz"
     config = ExplainConfig(
         hidden=None if options.hidden is None else tuple(options.hidden),
@@ -134,11 +140,13 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
         interrupted.append(signum)
         raise KeyboardInterrupt
 
-    usual = signal.signal(signal.SIGINT, interrupt)
-    console = Console()
+    # Only the main thread is interrupted, and may say what happens then.
+    in_main = threading.current_thread() is threading.main_thread()
+    usual = signal.signal(signal.SIGINT, interrupt) if in_main else None
+    console, bars = Console(), Console(stderr=True)
     columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
     try:
-        with claimed(out), Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+        with claimed(out), Progress(*columns, TimeElapsedColumn(), console=bars) as bar:
             task = bar.add_task("reading the table", total=1.0)
 
             def show(fraction: float, text: str) -> None:
@@ -166,9 +174,29 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     except OSError as error:
         return _fail(f"cannot write to {out}: {error.strerror or error}")
     finally:
-        signal.signal(signal.SIGINT, usual)
-    _print(console, found, out)
+        if in_main:
+            signal.signal(signal.SIGINT, usual)
+    try:
+        _print(console, found, out)
+        sys.stdout.flush()
+    except OSError as error:
+        return _fail(f"the report is in {out}, but the answer cannot be printed: {error.strerror or error}")
     return 0
+
+
+def _unfit(out: Path) -> str | None:
+    """Say why a report cannot be written to a folder, as far as can be told before the work."""
+    try:
+        if out.is_symlink() and not out.exists():
+            return f"--out {out} is a link that leads nowhere"
+        if out.exists() and not out.is_dir():
+            return f"--out {out} is a file, not a folder"
+        for name in ("index.html", "features.csv", "summary.json", "landscape.npz"):
+            if (out / name).is_dir():
+                return f"{out / name} is a folder, where a file is to be written: choose another --out"
+    except OSError as error:
+        return f"cannot write to {out}: {error.strerror or error}"
+    return None
 
 
 def _import_ahead() -> None:
@@ -212,6 +240,9 @@ def _fail(message: str) -> int:
 
 def run() -> None:
     """Run the command line as a program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII terminal shows ? for ±
     code = main(keep_programs=True)
     if code == _INTERRUPTED:
         # XLA may still be compiling in other threads, and an orderly exit under them crashes.

@@ -119,7 +119,7 @@ def test_the_old_page_is_gone_before_a_new_landscape_is_written(old_report, tabl
         checkpoint.write_text("new")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explain, "explain", killed)
+    monkeypatch.setattr(explain, "explain_dataset", killed)
     assert command.main(["explain", str(table), *SMALL, "--out", str(old_report)]) == 130
     assert content(old_report) == {name: f"old {name}" for name in KEPT} | {"landscape.npz": "new"}
     # The same where there is nothing to go on from.
@@ -133,7 +133,7 @@ def test_a_resumed_exploration_keeps_its_page_until_there_is_a_new_one(old_repor
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explain, "explain", killed)
+    monkeypatch.setattr(explain, "explain_dataset", killed)
     before = content(old_report)
     assert command.main(["explain", str(table), *SMALL, "--out", str(old_report), "--resume"]) == 130
     assert content(old_report) == before
@@ -161,7 +161,7 @@ def test_a_folder_in_use_is_left_alone(old_report, table, monkeypatch, capsys):
     def busy(*_, **__):
         raise AssertionError("the job began")
 
-    monkeypatch.setattr(explain, "explain", busy)
+    monkeypatch.setattr(explain, "explain_dataset", busy)
     with files.claimed(old_report):
         before = content(old_report)
         assert command.main(["explain", str(table), *SMALL, "--out", str(old_report)]) == 2
@@ -180,7 +180,7 @@ def test_the_folder_is_held_during_the_job_and_free_afterwards(table, monkeypatc
         tried.append(checkpoint)
         raise DataError("enough")
 
-    monkeypatch.setattr(explain, "explain", job)
+    monkeypatch.setattr(explain, "explain_dataset", job)
     assert command.main(["explain", str(table), *SMALL, "--out", str(tmp_path / "deep" / "report")]) == 2
     assert tried == [tmp_path / "deep" / "report" / "landscape.npz"]
     assert list(tmp_path.iterdir()) == []

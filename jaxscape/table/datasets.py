@@ -407,8 +407,8 @@ def prepare(
         task: what kind of target it is; by default texts and up to 20 whole numbers are classes, other numbers a
             regression.
         seed: of the split.
-        held_out: True for each row to hold out, instead of a random draw: those of a later time, of another place; none,
-            for a model that is judged elsewhere.
+        held_out: True for each row to hold out, instead of a random draw: those of a later time, of another place; for
+            a model that is judged elsewhere none.
         groups: a label for each row; rows of one label are held out together or not at all.
 
     Raises:
