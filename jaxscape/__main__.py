@@ -146,7 +146,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     console, bars = Console(), Console(stderr=True)
     columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
     try:
-        with claimed(out), Progress(*columns, TimeElapsedColumn(), console=bars) as bar:
+        with claimed(out), Progress(*columns, TimeElapsedColumn(), console=bars, disable=not bars.is_terminal) as bar:
             task = bar.add_task("reading the table", total=1.0)
 
             def show(fraction: float, text: str) -> None:
