@@ -219,14 +219,17 @@ def _print(console: "Console", found: "Explanation", out: Path) -> None:
     table.add_column("rank", justify="right")
     table.add_column("column")
     table.add_column("importance", justify="right")
+    table.add_column("interval", justify="right")
     table.add_column("confident")
-    for row in report.ranks(found)[:10]:
-        importance = f"{row['importance']:.4f} ± {row['std_over_networks']:.4f}" if row["used"] else "not used"
+    for row in report.group_ranks(found)[:10]:
+        importance, interval = f"{row['importance']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}"
+        shown = (importance, interval) if row["used"] else ("not used", "")
         confident = "yes" if row["q_value"] <= report.SIGNIFICANT else ""
-        table.add_row(str(row["rank"]), escape(row["name"]), importance, confident)
+        table.add_row(str(row["rank"]), escape(row["name"]), *shown, confident)
     console.print(table)
     sentences = (report.baselines_verdict, report.verdict, report.conserved_verdict)
-    for sentence in (report.support_sentence(found), *(each(found)[1] for each in sentences)):
+    said = (report.together_sentence(found), report.support_sentence(found), *(each(found)[1] for each in sentences))
+    for sentence in said:
         if sentence is None:
             continue
         console.print(sentence, markup=False, highlight=False)

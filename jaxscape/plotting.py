@@ -118,7 +118,7 @@ def effect(
         ax.set_xticks(found.at, [_plain(name) for name in names], rotation=45 if len(names) > 4 else 0)
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set_xlabel(_plain(column))
-    ax.set_ylabel(f"effect on {_plain(predicted)}")
+    ax.set_ylabel(f"effect on {_plain(predicted)}", fontsize=8)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax

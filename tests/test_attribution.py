@@ -206,6 +206,23 @@ def test_the_tail_of_a_skewed_sum_is_right_where_a_normal_one_is_not():
     assert not 0.0005 < normal < 0.002
 
 
+def test_what_chance_gives_parts_the_called_columns_from_the_others():
+    rng = np.random.default_rng(1)
+    outcomes = np.exp(1.5 * rng.normal(size=(11, 50)))
+    outcomes = outcomes.mean(axis=0) - outcomes
+    drawn = sum(outcomes[rng.integers(11, size=400_000), row] for row in range(50))
+    for chance in (0.2, 0.05, 0.001):
+        assert attribution.upper_quantile(outcomes, chance) == pytest.approx(np.quantile(drawn, 1 - chance), rel=0.05)
+    both = set()
+    for effect in np.linspace(0, 0.6, 10):
+        draws = rng.normal(size=(5, 40, 8)) + effect * np.arange(8) / 7
+        found = Importance(draws[:1], np.array([*range(8), 7]), np.zeros(40, int), np.ones(1), np.ones(1), draws)
+        called = attribution.significance(found) <= 0.05
+        np.testing.assert_array_equal(found.mean > attribution.by_chance(found), called)
+        both |= set(called.tolist())
+    assert both == {True, False}
+
+
 def test_p_values_at_the_ends():
     best, worst, none = np.ones((2, 5)), -np.ones((2, 5)), np.zeros((2, 5))
     draws = np.stack([best, worst, none], axis=2)

@@ -97,7 +97,7 @@ def test_each_sign_that_may_begin_a_formula_is_kept_from_it(first):
     assert report.as_text(f"a{first}") == f"a{first}"
 
 
-OLD = ("index.html", "summary.json", "features.csv", "figures/features.png", "figures/disconnectivity.png")
+OLD = ("index.html", "summary.json", "features.csv", "figures/features.svg", "figures/disconnectivity.png")
 KEPT = ("landscape.npz", "notes.txt", "figures/mine.png")
 
 

@@ -57,7 +57,7 @@ def test_separable_classes_twice_the_same_column_and_a_constant_one(tmp_path):
     assert rows["c1"]["importance"] == rows["c3"]["importance"] > 1
     assert not rows["c4"]["used"]
     assert (rows["c4"]["importance"], rows["c4"]["q_value"]) == (0, 1)
-    assert "Columns that tell nearly the same move together, and share a bar: c1, c3." in " ".join(
+    assert "Columns that tell nearly the same move together: c1 and c3." in " ".join(
         (tmp_path / "index.html").read_text().split()
     )
     assert found.importance.groups[1] == found.importance.groups[3]

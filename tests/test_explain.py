@@ -1,11 +1,15 @@
 """The main job from the command line, on a small table: networks of a given size at a given penalty."""
 
+import html
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -71,14 +75,53 @@ def test_the_summary_has_everything_and_the_informative_column_first(report):
 
 def test_the_page_stands_alone_and_escapes_what_comes_from_the_data(report):
     page = (report / "index.html").read_text()
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
-    assert page.count("data:image/png;base64,") == 5
-    assert not {"http://", 'src="figures'} & set(page.split())
-    names = {path.name for path in (report / "figures").iterdir()}
-    assert names == {
-        "features.png", "permutation_test.png", "disconnectivity.png", "conserved_map.png", "conserved_levels.png",
+    assert len(page) < 2e6
+    assert not re.search(r'(src|data)="|url\((?!#)|@import', page)
+    assert set(re.findall(r'href="([^"]*)"', page)) & {"features.csv", "summary.json", "figures/"}
+    drawings = {path.name: ElementTree.parse(path).getroot() for path in (report / "figures").iterdir()}
+    assert set(drawings) == {
+        "features.svg", "effects.svg", "disconnectivity.svg", "permutation_test.svg", "conserved_map.svg",
+        "conserved_levels.svg",
     }  # fmt: skip
+    # A name is text, whatever script it is in.
+    texts = ["".join(text.itertext()) for text in drawings["effects.svg"].iter("{http://www.w3.org/2000/svg}text")]
+    assert "<script>alert(1)</script>" in texts
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
+def test_in_a_browser_the_cut_moves_minima_tell_and_a_phone_is_wide_enough(report, tmp_path):
+    summary = json.loads((report / "summary.json").read_text())["landscape"]
+    assert summary["num_minima"] > 1
+    probe = """<script>
+      const said = [document.getElementById("basins").textContent];
+      for (const value of [0, 1000]) {
+        document.getElementById("level").value = value;
+        document.getElementById("level").dispatchEvent(new Event("input"));
+        said.push(document.getElementById("basins").textContent);
+      }
+      document.querySelector("circle").dispatchEvent(new Event("mouseenter"));
+      said.push(document.getElementById("about").textContent, document.documentElement.scrollWidth - innerWidth);
+      document.documentElement.dataset.said = JSON.stringify(said);
+    </script>"""
+    page = (report / "index.html").read_text()
+    failed = "<script>window.onerror = message => { document.documentElement.dataset.failed = message; };</script>"
+    (tmp_path / "page.html").write_text(page.replace("<head>", f"<head>{failed}") + probe)
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*command, "--window-size=390,800", "--dump-dom", (tmp_path / "page.html").as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "data-failed" not in done.stdout
+    first, none, all_of_them, about, too_wide = json.loads(
+        html.unescape(re.search(r'data-said="(.*?)"', done.stdout)[1])
+    )
+    assert "superbasin" in first
+    assert "1 superbasin; that of the lowest minimum holds 1 of" in none
+    assert f"holds {summary['num_minima']} of {summary['num_minima']} minima" in all_of_them
+    assert about.startswith("minimum ")
+    assert too_wide <= 0
 
 
 def test_scores_are_those_of_the_rows_they_are_named_after(report, csv):

@@ -78,27 +78,28 @@ def test_each_verdict_on_conserved_weights_is_that_of_its_tests(found, supported
     assert says in " ".join(verdict[1].split())
 
 
-def ranking(q_values):
+def ranking(q_values, same_top=45):
     """An explanation of which only the ranking of two columns is known."""
     return explanation(
         q_values=q_values,
         importance=SimpleNamespace(increases=np.zeros((1, 40, 2)), groups=np.arange(2)),
-        stability=attribution.Stability(40, 50, 1, np.zeros(2), np.ones(2)),
+        stability=attribution.Stability(same_top, 50, 1, np.zeros(2), np.ones(2)),
     )
 
 
 @pytest.mark.parametrize(
-    ("q_values", "supported", "says"),
+    ("q_values", "same_top", "supported", "says"),
     [
-        ([0.05, 0.2], True, "1 of 2 columns tell what the others do not"),
-        ([0.06, 0.2], False, "No column matters with confidence"),
+        ([0.05, 0.2], 45, True, "1 of 2 columns tell what the others do not"),
+        ([0.05, 0.2], 44, False, "Which columns come first is not sure"),
+        ([0.06, 0.2], 50, False, "No column matters with confidence"),
     ],
 )
-def test_the_verdict_on_the_ranking_is_that_of_its_q_values(q_values, supported, says):
-    verdict = report.verdict(ranking(np.array(q_values)))
+def test_the_verdict_on_the_ranking_is_that_of_its_q_values(q_values, same_top, supported, says):
+    verdict = report.verdict(ranking(np.array(q_values), same_top))
     assert verdict[0] is supported
     assert says in verdict[1]
-    assert "40 of 50 resamplings" in verdict[1]
+    assert f"{same_top} of 50 resamplings" in verdict[1]
 
 
 @pytest.mark.parametrize(

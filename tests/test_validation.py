@@ -82,6 +82,20 @@ def test_matched_sets_are_as_large_as_the_chosen_one():
     assert np.unique(ordered, return_counts=True)[1].tolist() == [4, 4, 4, 4, 4]
 
 
+def test_matched_sets_are_others_of_the_same_sizes_where_there_are_any():
+    x = np.array([10.0, 9.5, 1.0, -1.1, 0.9, 100.0, 1.05])
+    mask, candidates = np.array([1, 0, 1, 0, 0, 1, 0], bool), np.array([1, 1, 1, 1, 1, 1, 0], bool)
+    drawn = validation.matched_sets(np.random.default_rng(0), x, mask, candidates, 200)
+    assert np.all(drawn[:, [1, 5]])  # the one as large as 10; nothing is as large as 100
+    assert not drawn[:, [0, 2, 6]].any()
+    np.testing.assert_allclose(drawn[:, [3, 4]].mean(axis=0), 0.5, atol=0.12)
+    test = validation.permutation_test(
+        jax.random.key(0), lambda w: -jnp.sum(w[:2] ** 2), x, mask, sets=drawn, intervention="zero", num_shuffles=2
+    )
+    np.testing.assert_allclose(test.random, -100.0)  # without 9.5
+    np.testing.assert_allclose(test.conserved, -(9.5**2))
+
+
 @pytest.mark.parametrize("intervention", ["resample", "zero", "replace"])
 def test_every_intervention_finds_the_weights_that_matter(intervention):
     x = jnp.asarray(np.random.default_rng(0).normal(size=24)).at[:3].set(jnp.array([30.0, 0.0, -30.0]))

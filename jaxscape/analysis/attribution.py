@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from scipy.optimize import brentq
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import false_discovery_control, norm
@@ -27,6 +28,7 @@ MixtureLoss = Callable[
     [Float[Array, "m P"], Float[Array, " m"], Float[Array, "N inputs"], Float[Array, " N"]], Float[Array, " N"]
 ]
 _MAX_STEPS = 100
+_TINY = np.finfo(float).tiny
 _AT_AN_END = 1e-9  # standard deviations
 _MOST_NUMBERS = 1 << 23  # in the increases of the groups that are computed at once
 _MAX_CORRELATED = 1 << 24  # numbers, of which correlations are computed
@@ -263,13 +265,16 @@ def p_values(importance: Importance) -> Float[np.ndarray, " columns"]:
         ValueError: if a stratum that counts in the mean has no row.
     """
     draws, rows = importance.draws, row_weights(importance.strata, importance.shares)
-    number = len(draws)
-    losses = np.concatenate([np.zeros((1, *draws.shape[1:])), draws])
-    others = losses.sum(axis=0)
-    outcomes = importance.spread * rows[:, None] * ((others - losses) / number - losses)
-    observed = rows @ others / number
-    values = [upper_tail(outcomes[:, :, group], float(observed[group])) for group in range(len(observed))]
+    observed = rows @ draws.mean(axis=0)
+    values = [upper_tail(_outcomes(importance, group), float(observed[group])) for group in range(len(observed))]
     return np.array(values)[importance.groups]
+
+
+def _outcomes(importance: Importance, group: int) -> Float[np.ndarray, "K N"]:
+    """Return what each row may add to the importance of a group, were the observed value any of those drawn."""
+    rows, draws = row_weights(importance.strata, importance.shares), importance.draws[:, :, group]
+    losses = np.concatenate([np.zeros((1, draws.shape[1])), draws])
+    return importance.spread * rows * ((losses.sum(axis=0) - losses) / len(draws) - losses)
 
 
 def upper_tail(outcomes: Float[np.ndarray, "K N"], observed: float) -> float:
@@ -296,11 +301,8 @@ def upper_tail(outcomes: Float[np.ndarray, "K N"], observed: float) -> float:
         return 1.0
     tilt, low, high = observed, -np.inf, np.inf
     for _ in range(_MAX_STEPS):
-        powers = np.exp(tilt * outcomes - np.max(tilt * outcomes, axis=0))
-        chances = powers / powers.sum(axis=0)
-        means = np.sum(chances * outcomes, axis=0)
-        curvature = float(np.sum(chances * outcomes**2) - np.sum(means**2))
-        error = float(means.sum()) - observed
+        mean, curvature, cumulant = _tilted(outcomes, tilt)
+        error = mean - observed
         if abs(error) < 1e-9:
             break
         low, high = (tilt, high) if error < 0 else (low, tilt)
@@ -308,12 +310,53 @@ def upper_tail(outcomes: Float[np.ndarray, "K N"], observed: float) -> float:
         ends = max(low, -2 * abs(tilt) - 1), min(high, 2 * abs(tilt) + 1)
         step = tilt - error / curvature if curvature > 0 else np.inf
         tilt = step if ends[0] < step < ends[1] else (ends[0] + ends[1]) / 2
-    cumulant = float(np.sum(np.max(tilt * outcomes, axis=0) + np.log(powers.mean(axis=0))))
+    return float(np.clip(_tail(outcomes, tilt, observed, curvature, cumulant), least, 1.0))
+
+
+def _tilted(outcomes: Float[np.ndarray, "K N"], tilt: float) -> tuple[float, float, float]:
+    """Return the mean and the variance of the sum, each outcome weighed by exp(tilt * outcome), and the log of all."""
+    largest = np.max(tilt * outcomes, axis=0)
+    powers = np.exp(tilt * outcomes - largest)
+    chances = powers / powers.sum(axis=0)
+    means = np.sum(chances * outcomes, axis=0)
+    variance = float(np.sum(chances * outcomes**2) - np.sum(means**2))
+    return float(means.sum()), variance, float(np.sum(largest + np.log(powers.mean(axis=0))))
+
+
+def _tail(outcomes: np.ndarray, tilt: float, observed: float, curvature: float, cumulant: float) -> float:
     root = np.sign(tilt) * np.sqrt(2 * max(tilt * observed - cumulant, 0.0))
     if abs(root) < 1e-3:  # the two poles cancel
         return float(norm.sf(observed) - norm.pdf(0) * np.sum(np.mean(outcomes**3, axis=0)) / 6)
-    tail = norm.sf(root) + norm.pdf(root) * (1 / (tilt * np.sqrt(curvature)) - 1 / root)
-    return float(np.clip(tail, least, 1.0))
+    return float(norm.sf(root) + norm.pdf(root) * (1 / (tilt * np.sqrt(curvature)) - 1 / root))
+
+
+def upper_quantile(outcomes: Float[np.ndarray, "K N"], tail: float) -> float:
+    """Return the number that a sum as in `upper_tail` reaches with this probability, below 0.5; the highest sum, if
+    that is more likely.
+
+    >>> coins = np.array([[1.0], [-1.0]]) * np.ones(100)
+    >>> print(f"{upper_tail(coins, upper_quantile(coins, 0.03)):.6f}")
+    0.030000
+    """
+    spread = float(np.sqrt(np.sum(np.mean(outcomes**2, axis=0))))
+    if spread == 0:
+        return 0.0
+    outcomes = outcomes / spread
+    highest = outcomes.max(axis=0)
+    most = float(highest.sum()) - _AT_AN_END
+    if np.prod(np.mean(outcomes == highest, axis=0)) >= tail:
+        return spread * float(highest.sum())
+
+    def excess(tilt: float) -> float:
+        mean, curvature, cumulant = _tilted(outcomes, tilt)
+        if mean >= most or curvature <= 0:
+            return -1.0
+        return float(np.log(max(_tail(outcomes, tilt, mean, curvature, cumulant), _TINY) / tail))
+
+    low, high = 1e-3, 2.0
+    while excess(high) > 0:
+        low, high = high, 2 * high
+    return spread * _tilted(outcomes, float(brentq(excess, low, high, rtol=1e-9)))[0]
 
 
 def repeated_splits(
@@ -351,6 +394,24 @@ def significance(importance: Importance) -> Float[np.ndarray, " columns"]:
     """
     _, first = np.unique(importance.groups, return_index=True)
     return false_discovery_control(p_values(importance)[first])[importance.groups]
+
+
+def by_chance(importance: Importance, *, false_discoveries: float = 0.05) -> Float[np.ndarray, " columns"]:
+    """Return how much importance a column could have by chance: those above are the ones that `significance` calls.
+
+    The level of each test is that at which the called columns are called, so that the importance less this number is
+    the lower end of an interval that holds for the called ones together (Benjamini & Yekutieli, J. Am. Stat. Assoc.
+    100, 71, 2005).
+
+    Args:
+        importance: of the group.
+        false_discoveries: the largest share of them among the called columns.
+    """
+    _, first = np.unique(importance.groups, return_index=True)
+    called = int(np.sum(significance(importance)[first] <= false_discoveries))
+    level = false_discoveries * max(called, 1) / len(first)
+    most = [upper_quantile(_outcomes(importance, group), level) for group in range(len(first))]
+    return np.array(most)[importance.groups]
 
 
 def stability(

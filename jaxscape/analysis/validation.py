@@ -143,6 +143,37 @@ def overlap(mask: Bool[np.ndarray, " P"], strata: Int[np.ndarray, " P"]) -> floa
     return float(np.sum(chosen**2 / sizes) / chosen.sum())
 
 
+def matched_sets(
+    rng: np.random.Generator,
+    x: Float[np.ndarray, " P"],
+    mask: Bool[np.ndarray, " P"],
+    candidates: Bool[np.ndarray, " P"],
+    num_draws: int,
+    *,
+    ratio: float = 1.5,
+) -> Bool[np.ndarray, "R P"]:
+    """Draw sets of weights as large as those of `mask`, but other ones, wherever there are any.
+
+    Args:
+        rng: the source of randomness.
+        x: the weights.
+        mask: the chosen weights.
+        candidates: weights that may be drawn.
+        num_draws: sets, R.
+        ratio: a chosen weight is replaced by one of a magnitude no further from its own than by this factor, each no
+            more than once; where there is none left it stays in the set.
+    """
+    sizes = np.log(np.maximum(np.abs(x), np.finfo(float).tiny))
+    drawn = np.zeros((num_draws, x.size), bool)
+    for row in drawn:
+        free = candidates & ~mask
+        for place in rng.permutation(np.flatnonzero(mask)):
+            near = np.flatnonzero(free & (np.abs(sizes - sizes[place]) <= np.log(ratio)))
+            taken = rng.choice(near) if near.size else place
+            row[taken], free[taken] = True, False
+    return drawn
+
+
 def resample(
     key: PRNGKeyArray, x: Float[Array, " P"], mask: Bool[Array, " P"], strata: Int[Array, " P"]
 ) -> Float[Array, " P"]:
@@ -162,6 +193,7 @@ def permutation_test(
     *,
     strata: Int[Array, " P"] | Int[np.ndarray, " P"] | None = None,
     control: Int[Array, " P"] | Int[np.ndarray, " P"] | None = None,
+    sets: Bool[np.ndarray, "R P"] | None = None,
     intervention: Intervention = "shuffle",
     replacement: Float[Array, " P"] | None = None,
     num_draws: int = 500,
@@ -181,6 +213,7 @@ def permutation_test(
             One stratum by default.
         control: random sets have as many weights as the mask in each stratum of this kind, `strata` by default;
             `magnitude_strata` compares with weights that are as large.
+        sets: the sets to compare with, such as `matched_sets`, instead of `num_draws` random ones.
         intervention: "shuffle" the set among itself (that of the paper), "resample" it from the weights of its
             stratum, set it to "zero", or "replace" it.
         replacement: the weights that "replace" puts in, such as the mean of a group.
@@ -204,8 +237,8 @@ def permutation_test(
     if not chosen.any() or np.any(chosen & (layers < 0)):
         raise ValueError("mask must choose at least one weight, and none of stratum -1")
     constant = np.zeros(chosen.shape, models.dtype) if replacement is None else np.asarray(replacement)
-    sets = layers if control is None else np.asarray(control, int)
-    test = _run(key, models, chosen, layers, sets, constant, score, intervention, num_draws, num_shuffles)
+    bins = layers if control is None else np.asarray(control, int)
+    test = _run(key, models, chosen, layers, bins, sets, constant, score, intervention, num_draws, num_shuffles)
     if not all(np.all(np.isfinite(scores)) for scores in (test.baseline, test.conserved, test.random)):
         raise ValueError("the score is not finite: an AUC needs rows of both classes")
     return test
@@ -218,6 +251,7 @@ def _run(
     mask: Array,
     strata: Array,
     control: Array,
+    sets: Array | None,
     constant: Array,
     score: Callable[[Array], Array],
     intervention: Intervention,
@@ -233,15 +267,16 @@ def _run(
         keys = jax.random.split(key, num_shuffles)
         return jax.vmap(lambda key, x: score(disturb(key, x, chosen, strata)))(keys, turns)
 
-    def one_draw(key: PRNGKeyArray) -> Array:
+    def one_draw(draw: tuple[PRNGKeyArray, Array | None]) -> Array:
+        key, drawn = draw
         mask_key, shuffle_key = jax.random.split(key)
-        return disturbed(shuffle_key, random_mask(mask_key, mask, control)).mean()
+        return disturbed(shuffle_key, random_mask(mask_key, mask, control) if drawn is None else drawn).mean()
 
     conserved_key, random_key = jax.random.split(key)
     conserved = disturbed(conserved_key, mask)
-    random = jax.lax.map(one_draw, jax.random.split(random_key, num_draws))
+    random = jax.lax.map(one_draw, (jax.random.split(random_key, num_draws if sets is None else len(sets)), sets))
     # A random set that is the chosen one does as much damage; rounding must not decide whether it does more.
     scale = jnp.maximum(jnp.max(jnp.abs(random)), jnp.max(jnp.abs(conserved)))
     tied = conserved.mean() + 64 * jnp.finfo(random.dtype).eps * scale
-    p_value = (1 + jnp.sum(random <= tied)) / (1 + num_draws)
+    p_value = (1 + jnp.sum(random <= tied)) / (1 + len(random))
     return PermutationTest(jax.vmap(score)(models).mean(), conserved, random, p_value)

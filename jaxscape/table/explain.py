@@ -22,10 +22,11 @@ from jaxscape.table import baselines, predict
 from jaxscape.table.baselines import Baselines
 from jaxscape.table.datasets import Dataset
 from jaxscape.table.mixture import Mixture
-from jaxscape.table.predict import Members, column_importance, used_columns
+from jaxscape.table.predict import Members, column_importance, input_strengths, used_columns
 from jaxscape.table.problem import ExplainConfig, Problem, Progress, explore_landscape, members_of, posterior_variances
 
 _MIN_GROUP = 10
+_SIGNIFICANT, _MOST_FOLLOWED = 0.05, 5
 
 
 class Explanation(NamedTuple):
@@ -36,9 +37,11 @@ class Explanation(NamedTuple):
     exploration, see `explore.stopped_by`; `found_lowest`: how many walkers came to the lowest minimum; `members`: the
     networks that predict together, those of the landscape first, whose ids are `models (m,)`, the lowest first;
     `importance`: what each column adds to the others, on held-out rows, and `marginal`: what the networks make of it;
-    `q_values (columns,)`: significance of the first, adjusted for false discoveries; `awake (columns,)`: used by some
-    of the networks; `ranking (columns,)`: higher for a column that matters more; its `stability`; the merge `tree`; the
-    `level` of the cut and the ids of the minima of the chosen `group`, the lowest first: the superbasin of the lowest
+    `q_values (columns,)`: significance of the first, adjusted for false discoveries; `by_chance (columns,)`: how much
+    importance is not significant yet; `awake (columns,)`: used by some
+    of the networks; `strengths (columns,)`: the magnitudes of the weights from each; `ranking (columns,)`: higher for a
+    column that matters more; its `stability`; the merge `tree`; the `level` of the cut and the ids of the minima of the
+    chosen `group`, the lowest first: the superbasin of the lowest
     minimum, or, where too few are connected to it (not `joined`), all `models`; `weights (g, P)`: of these minima,
     aligned; `conserved`: of this one group; `levels`: the same for all superbasins; `test` and `matched`: of the lowest
     minimum, against random sets and such as are matched in magnitude, None where fewer than two weights are conserved;
@@ -60,7 +63,9 @@ class Explanation(NamedTuple):
     importance: Importance
     marginal: Importance
     q_values: Float[np.ndarray, " columns"]
+    by_chance: Float[np.ndarray, " columns"]
     awake: Bool[np.ndarray, " columns"]
+    strengths: Float[np.ndarray, " columns"]
     ranking: Float[np.ndarray, " columns"]
     stability: Stability
     tree: MergeTree
@@ -130,6 +135,10 @@ def explain_dataset(
     # Of columns that move together one may be switched off: what they tell is in use all the same.
     awake = np.isin(importance.groups, importance.groups[used_columns(members, dataset)])
     added = np.zeros(len(dataset.features)) if supported is None else supported.added
+    q_values = attribution.significance(importance)
+    # Of columns that may all be nothing, which come first is chance: those that matter are followed.
+    num_sure = len(np.unique(importance.groups[q_values <= _SIGNIFICANT]))
+    top = min(num_sure, _MOST_FOLLOWED) or _MOST_FOLLOWED
     progress(0.94, "analysing the landscape")
     energies, symmetry = landscape.minima.energies, made.symmetry
     tree = disconnectivity.tree_of(landscape)
@@ -199,10 +208,12 @@ def explain_dataset(
         models=models,
         importance=importance,
         marginal=marginal,
-        q_values=attribution.significance(importance),
+        q_values=q_values,
+        by_chance=attribution.by_chance(importance),
         awake=awake,
+        strengths=input_strengths(members, dataset),
         ranking=ranking(importance, awake, added),
-        stability=attribution.stability(rng, importance),
+        stability=attribution.stability(rng, importance, top=top),
         tree=tree,
         level=level,
         group=group,

@@ -157,10 +157,15 @@ def column_importance(
 
 def used_columns(members: Members, dataset: Dataset) -> Bool[np.ndarray, " columns"]:
     """Say which columns have a weight other than zero in some network."""
+    even = members._replace(weights=np.ones(len(members.positions)))
+    return input_strengths(even, dataset) > 0
+
+
+def input_strengths(members: Members, dataset: Dataset) -> Float[np.ndarray, " columns"]:
+    """Return the sum of the magnitudes of the weights from each column, the mean over the networks."""
     incoming = np.asarray(jax.vmap(members.unravel)(jnp.asarray(members.positions))[0].weights)
-    used: Bool[np.ndarray, " columns"] = np.zeros(len(dataset.features), bool)
-    used[dataset.column[np.any(incoming != 0, axis=(0, 2))]] = True
-    return used
+    sums = np.einsum("m,miu->i", members.weights, np.abs(incoming))
+    return np.bincount(dataset.column, sums, minlength=len(dataset.features))
 
 
 def _strata(task: Task, y: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:

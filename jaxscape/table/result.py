@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxscape.analysis.effects import Contributions, Effect, accumulated_effect, contributions
-from jaxscape.table import datasets, predict
+from jaxscape.analysis.effects import Effect, contributions
+from jaxscape.table import datasets, effects, predict
 from jaxscape.table.datasets import DataError, Table, Task
 from jaxscape.table.predict import Loss
 from jaxscape.table.problem import ExplainConfig, Progress, check, scaled
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from jaxscape.table.explain import Explanation
 
-_MAX_ROWS = 2000  # that effects are measured on
 _BACKGROUND = 100
 _SHOWN = 10  # columns, in a card
 
@@ -70,7 +69,7 @@ class Result:
         dataset = self.explanation.dataset
         found = self._together(X)
         if dataset.task == "regression":
-            return datasets.decode(self._encoding, found)
+            return datasets.decode(effects.encoding_of(self.explanation), found)
         places = (found > 0.5).astype(int) if dataset.task == "binary" else found.argmax(axis=1)
         return self._labels[places]
 
@@ -98,33 +97,14 @@ class Result:
             The effect at places along a quantity, in its own units, with the spread over the networks; of a column of
             texts the effect of each category, in the order of `effect_places`.
         """
-        dataset, place = self.explanation.dataset, self._place(column)
-        inputs = np.flatnonzero(dataset.column == place)
-        rows = dataset.x_train[:: -(-len(dataset.x_train) // _MAX_ROWS)]
-        weights = self.explanation.members.weights
-        known = self._encoding.columns[place]
-        with self._double() as outputs:
-            if known.categories is None:
-                found = accumulated_effect(outputs, rows, int(inputs[0]), weights)
-                standard = found.at * self._encoding.spread[inputs[0]] + self._encoding.centre[inputs[0]]
-                return found._replace(at=(standard * known.spread + known.centre) * known.scale)
-            # Categories have no order to accumulate along: every row takes each of them in turn.
-            means = []
-            for chosen in range(-1 if len(inputs) == 1 else 0, len(inputs)):
-                moved = rows.copy()
-                ones = np.arange(len(inputs)) == chosen
-                moved[:, inputs] = (ones - self._encoding.centre[inputs]) / self._encoding.spread[inputs]
-                means.append(outputs(moved).mean(axis=1))
-            each = np.stack(means, axis=1)
-            return Effect(np.arange(each.shape[1], dtype=float), each - each.mean(axis=1, keepdims=True), weights)
+        return effects.column_effect(self.explanation, self._place(column))[0]
 
     def effect_places(self, column: str) -> list[str]:
         """Name the places of the effect of a column of texts: its categories."""
-        place = self._place(column)
-        names = self._encoding.columns[place].categories
+        names = effects.column_effect(self.explanation, self._place(column))[1]
         if names is None:
             raise DataError(f"column {column!r} is a quantity: its effect has places of its own")
-        return ["(any other)", *names] if len(names) == 1 else list(names)
+        return names
 
     def row(self, i: Any) -> "pd.DataFrame":
         """Say what moved the prediction of one row away from the mean: Shapley values.
@@ -149,12 +129,12 @@ class Result:
             values = self.table.x.iloc[[i]]
         else:
             values = self._frame(pd.DataFrame([dict(i)]))
-        x = datasets.encode(self._encoding, values)[0]
+        x = datasets.encode(effects.encoding_of(self.explanation), values)[0]
         rng = np.random.default_rng(self.explanation.config.seed)
         rows = rng.choice(len(dataset.x_train), min(_BACKGROUND, len(dataset.x_train)), replace=False)
         weights = self.explanation.members.weights
-        with self._double() as outputs:
-            found: Contributions = contributions(outputs, x, dataset.x_train[rows], dataset.column, weights, rng)
+        outputs = effects.outputs_of(self.explanation)
+        found = contributions(outputs, x, dataset.x_train[rows], dataset.column, weights, rng)
         order = np.argsort(-np.abs(found.mean), kind="stable")
         names = [dataset.features[k] for k in order]
         content = {
@@ -185,9 +165,8 @@ class Result:
         """Draw how the prediction moves with a column, with a band of two standard deviations over the networks."""
         from jaxscape import plotting
 
-        found = self.effect(column)
-        names = None if self._encoding.columns[self._place(column)].categories is None else self.effect_places(column)
-        return plotting.effect(found, column, self._predicted(), names=names, ax=ax)
+        found, names = effects.column_effect(self.explanation, self._place(column))
+        return plotting.effect(found, column, effects.predicted_name(self.explanation), names=names, ax=ax)
 
     def write(self, folder: str | Path) -> None:
         """Write the page, its figures and tables into a folder, made if need be; see `report.write`."""
@@ -219,7 +198,7 @@ class Result:
         from jaxscape import report
 
         rows = []
-        for row in report.ranks(self.explanation)[:_SHOWN]:
+        for row in report.group_ranks(self.explanation)[:_SHOWN]:
             interval = f"{row['importance']:.4f} ({row['low']:.4f} to {row['high']:.4f})" if row["used"] else "not used"
             mark = "●" if row["q_value"] <= report.SIGNIFICANT else ""
             cells = (row["rank"], html.escape(row["name"]), interval.replace("-", "&minus;"), mark)
@@ -232,17 +211,12 @@ class Result:
             figure.savefig(buffer, format="svg")
             drawings.append(buffer.getvalue()[buffer.getvalue().index("<svg") :])
         texts = [html.escape(each(self.explanation)[1]) for each in (report.baselines_verdict, report.verdict)]
+        together = html.escape(report.together_sentence(self.explanation) or "")
         return (
             f"<div><h4>What drives “{html.escape(self.explanation.dataset.target)}”?</h4><p>{texts[0]}</p>"
             "<table><tr><th>rank</th><th>column</th><th>importance (95 %)</th><th>confident</th></tr>"
-            f"{''.join(rows)}</table><p>{texts[1]}</p>{''.join(drawings)}</div>"
+            f"{''.join(rows)}</table><p>{together}</p><p>{texts[1]}</p>{''.join(drawings)}</div>"
         )
-
-    @property
-    def _encoding(self) -> datasets.Encoding:
-        found = self.explanation.dataset.encoding
-        assert found is not None
-        return found
 
     @property
     def _labels(self) -> np.ndarray:
@@ -253,23 +227,9 @@ class Result:
         return datasets.rows_like(X, list(self.table.x.columns))
 
     def _together(self, X: Any) -> np.ndarray:
-        x = datasets.encode(self._encoding, self._frame(X))
+        x = datasets.encode(effects.encoding_of(self.explanation), self._frame(X))
         with jax.enable_x64(True):
             return predict.together(self.explanation.members, self.explanation.dataset.task, x)
-
-    @contextlib.contextmanager
-    def _double(self) -> Iterator[Any]:
-        """Give `outputs(x) -> (m, R)`, what each network predicts, in units of the target."""
-        members, dataset, quantity = self.explanation.members, self.explanation.dataset, self._encoding.quantity
-
-        def outputs(x: Float[np.ndarray, "R inputs"]) -> Float[np.ndarray, "m R"]:
-            found = predict.each(members, dataset.task, x)
-            if dataset.task == "multiclass":
-                return found[..., -1]
-            return found if quantity is None else found * quantity.spread * quantity.scale
-
-        with jax.enable_x64(True):
-            yield outputs
 
     def _place(self, column: str) -> int:
         features = self.explanation.dataset.features
@@ -280,10 +240,6 @@ class Result:
             )
             raise DataError(f"column {column!r} {why}")
         return features.index(column)
-
-    def _predicted(self) -> str:
-        dataset = self.explanation.dataset
-        return dataset.target if dataset.task == "regression" else f"P({dataset.target} = {dataset.classes[-1]})"
 
 
 def explain(

@@ -1,0 +1,143 @@
+"""Write what `explain` found: a page, figures, tables. Files appear whole or not at all."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxscape.files import replacing
+from jaxscape.report.figures import FIGURES, as_svg, figures, graph
+from jaxscape.report.sentences import (
+    NAMES,
+    SIGNIFICANT,
+    baselines_of,
+    baselines_verdict,
+    conserved_verdict,
+    measure,
+    names_of_the_sure,
+    support_sentence,
+    together_sentence,
+    verdict,
+)
+from jaxscape.report.summary import summary
+from jaxscape.table import baselines, predict
+from jaxscape.table.explain import Explanation
+
+_MAX_NODES, _MAX_LISTED = 12, 50
+_COUNTS = 1e-3  # of the weight of all: what a network must have to be counted
+_POOR = {"auc": 0.7, "r2": 0.3}
+_FORMULA = "=+-@\t\r\n"  # what a cell begins with that a spreadsheet computes
+
+
+def write(explanation: Explanation, folder: Path) -> None:
+    """Write `index.html`, `figures/*.svg`, `features.csv` and `summary.json` into a folder, made if need be.
+
+    The names in `features.csv` are as `as_text` makes them: `name.removeprefix("'")` is the name of the column.
+    """
+    svgs = {name: as_svg(figure) for name, figure in figures(explanation).items()}
+    content = summary(explanation)
+    table = io.StringIO(newline="")
+    # Where lists are separated by semicolons, a name without quotes is split at its own.
+    writer = csv.DictWriter(table, list(content["features"][0]), quoting=csv.QUOTE_NONNUMERIC)
+    writer.writeheader()
+    writer.writerows(row | {"name": as_text(row["name"])} for row in content["features"])
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for stale in set(FIGURES) - svgs.keys():
+        (folder / "figures" / f"{stale}.svg").unlink(missing_ok=True)
+    for name, svg in svgs.items():
+        # On its own a figure has black text.
+        _write(folder / "figures" / f"{name}.svg", svg.replace("<svg ", '<svg style="background: white" ', 1).encode())
+    _write(folder / "features.csv", table.getvalue().encode())
+    _write(folder / "index.html", _page(explanation, content, svgs).encode())
+    _write(folder / "summary.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def as_text(name: str) -> str:
+    """Put an apostrophe before a name that a spreadsheet might take for a formula, or that begins with one."""
+    return f"'{name}" if name.startswith(("'", *_FORMULA)) else name
+
+
+def discard(folder: Path) -> None:
+    """Remove from a folder what `write` writes, if it is there, and nothing else."""
+    drawn = [f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png")]  # once they were PNG
+    for name in ("index.html", "summary.json", "features.csv", *drawn):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str]) -> str:
+    import jinja2
+    import markupsafe
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxscape"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    score, config = measure(explanation), explanation.config
+    keeps_up, compared = baselines_verdict(explanation)
+    special, tested = conserved_verdict(explanation)
+    poor = explanation.test_score < _POOR[score]
+    if keeps_up and poor:
+        compared += " They predict badly, so what drives them says little about the data."
+    verdicts = {
+        "baselines": (keeps_up and not poor, compared),
+        "ranking": verdict(explanation),
+        "conserved": (keeps_up and special, tested),
+    }
+    counting = explanation.members.weights >= _COUNTS
+    return environment.get_template("report.html").render(
+        **content,
+        top=names_of_the_sure(explanation)[:5],
+        figures={name: markupsafe.Markup(svg) for name, svg in svgs.items()},
+        graph=graph(explanation),
+        verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
+        together=together_sentence(explanation),
+        significant=SIGNIFICANT,
+        listed=content["features"][:_MAX_LISTED],
+        shuffled_rows=explanation.importance.increases.shape[1],
+        unit=_unit(explanation),
+        low={
+            "relative": "lowest standard deviation relative to their mean",
+            "absolute": "lowest standard deviation",
+            "magnitude": "largest mean",
+        }[config.criterion],
+        num_networks=int(np.sum(counting)),
+        worst=float(explanation.test_scores[counting].min()),
+        many_sizes=explanation.supported is not None and config.loss == "likelihood",
+        lowest=float(explanation.test_scores[0]),
+        nodes=explanation.levels[:_MAX_NODES],
+        num_nodes=len(explanation.levels),
+        shuffles=len(explanation.test.conserved) if explanation.test else 0,
+        tested=explanation.test is not None,
+        measure=NAMES[score],
+        train_score=explanation.train_score,
+        test_score=explanation.test_score,
+        keeps_up=keeps_up,
+        others=baselines_of(explanation),
+        odd=explanation.problem.symmetry.odd,
+        notes=explanation.dataset.notes,
+        train_rows=len(explanation.dataset.y_train),
+        fitted_rows=baselines.num_fitted(explanation.dataset),
+        scored_rows=min(len(explanation.dataset.y_test), predict.MAX_SCORED),
+        test_rows=len(explanation.dataset.y_test),
+        support=support_sentence(explanation),
+        unused=int(np.sum(~explanation.awake)),
+        settings=config.__dict__ | {"hidden": " ".join(map(str, explanation.problem.hidden))},
+        infinity=math.inf,
+        device=jax.devices()[0].device_kind,
+    )
+
+
+def _unit(explanation: Explanation) -> str:
+    if explanation.config.loss == "auc":
+        return "share of wrongly ordered pairs"
+    kind = "squared error" if explanation.dataset.task == "regression" else "cross-entropy"
+    return f"class-balanced {kind}" if explanation.config.loss == "balanced" else kind
+
+
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as file:
+        file.write(content)
