@@ -27,6 +27,7 @@ from jaxscape.landscape.database import Landscape as Landscape
 from jaxscape.landscape.explore import Budget as Budget
 from jaxscape.landscape.explore import explore as explore
 from jaxscape.landscape.fan_out import explore_on as explore_on
+from jaxscape.model_result import explain_model as explain_model
 from jaxscape.objective import Objective as Objective
 from jaxscape.objective import from_loss as from_loss
 from jaxscape.objective import from_rows as from_rows
