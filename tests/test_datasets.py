@@ -175,7 +175,7 @@ def test_examples_of_scikit_learn_are_what_they_say():
 def test_the_card_payments_are_the_whole_data_or_an_error(monkeypatch):
     def fetched(num_rows, num_frauds):
         label = pd.Series(np.where(np.arange(num_rows) < num_frauds, "'1'", "'0'"), dtype="category", name="Class")
-        return lambda **_: Bunch(data=pd.DataFrame({"V1": np.arange(num_rows)}), target=label)
+        return lambda **_: Bunch(data=pd.DataFrame({"V1": np.arange(num_rows) % 97}), target=label)
 
     def offline(**_):
         raise URLError("Name or service not known")
@@ -253,9 +253,9 @@ def test_names_that_do_not_exist_are_answered_with_the_closest(tmp_path):
         load(str(tmp_path))
     with pytest.raises(DataError, match="the target of"):
         load("checkerboard", target="x")
-    (tmp_path / "a.xlsx").write_text("x")
+    (tmp_path / "a.docx").write_text("x")
     with pytest.raises(DataError, match="should end in"):
-        load(str(tmp_path / "a.xlsx"))
+        load(str(tmp_path / "a.docx"))
 
 
 def test_missing_targets_are_left_out():
@@ -289,3 +289,49 @@ def test_many_inputs_are_standardised_as_few_are():
     assert data.x_train.shape[1] > datasets._PIECE
     np.testing.assert_allclose(data.x_train.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(data.x_train.std(axis=0), 1)
+
+
+def test_amounts_shares_dates_and_row_numbers_are_read_as_what_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    amounts, shares = rng.uniform(0, 9e3, 30).round(2), rng.integers(1, 99, 30)
+    frame = pd.DataFrame(
+        {
+            "price": [f"{value:,.2f} €" for value in amounts],
+            "share": [f"{value}%" for value in shares],
+            "day": pd.date_range("2024-02-01", periods=30).strftime("%Y-%m-%d"),
+            "code": [f"{value}-{value}" for value in shares % 3],
+            "bought": rng.permutation(np.arange(30) % 2),
+        }
+    )
+    frame.loc[3, "price"] = None
+    frame.to_csv(tmp_path / "shop.csv")  # with its index
+    dataset = datasets.prepare(datasets.load(str(tmp_path / "shop.csv"), target="bought"))
+    assert dataset.features == ("price", "share", "day", "code")
+    notes = "\n".join(dataset.notes)
+    assert "'(row)' was dropped: it numbers the rows" in notes
+    assert "'price': amounts and percentages were read as numbers" in notes
+    assert "'day': dates were counted in days since 1970" in notes
+    columns = {column.name: column for column in dataset.encoding.columns}
+    assert columns["code"].categories == ("0-0", "1-1", "2-2")
+    train = np.setdiff1d(np.arange(30), dataset.held_out)
+    assert columns["share"].centre * columns["share"].scale == pytest.approx(shares[train].mean() / 100)
+    assert columns["day"].centre * columns["day"].scale == pytest.approx(19754 + train.mean())
+    assert columns["price"].fill == pytest.approx(np.median(amounts[np.setdiff1d(train, [3])]))
+    # Other rows are read in the same way.
+    again = datasets.encode(dataset.encoding, datasets.rows_like(frame, list(frame.columns)))
+    np.testing.assert_allclose(again[dataset.held_out], dataset.x_test)
+
+
+@pytest.mark.parametrize(("kind", "needs"), [("xlsx", "openpyxl"), ("parquet", "pyarrow")])
+def test_other_files_hold_the_same_table(kind, needs, tmp_path):
+    frame = pd.DataFrame({"a": np.arange(30) % 7, "b": ["x", "y", "z"] * 10, "y": [0, 1] * 15})
+    path = tmp_path / f"t.{kind}"
+    pytest.importorskip(needs)
+    getattr(frame, {"xlsx": "to_excel", "parquet": "to_parquet"}[kind])(path, index=False)
+    table = datasets.load(str(path))
+    assert (table.target, list(table.x.columns), table.name) == ("y", ["a", "b"], path.name)
+    assert "the last column, 'y'" in table.notes[0]
+    np.testing.assert_array_equal(table.x["a"], frame["a"])
+    path.write_bytes(b"no table")
+    with pytest.raises(DataError, match="cannot be read"):
+        datasets.load(str(path))

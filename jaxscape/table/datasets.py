@@ -28,6 +28,12 @@ _MISSING = "empty, NA, NaN, null or None"
 _PIECE = 64  # columns whose spread is computed at once: it takes a copy of them
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+# Numbers as people write them: signs of money, thousands parted by commas, shares of a hundred.
+_SIGNS = "€$£¥"
+_WRITTEN = re.compile(rf"[-+]?[{_SIGNS}]?\s*[-+]?(\d{{1,3}}(,\d{{3}})+|\d+)?(\.\d*)?([eE][-+]?\d+)?\s*[%{_SIGNS}]?")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[-+]\d{2}:?\d{2})?)?")
+_LOOKED_AT = 100  # texts of a column, before all of them
+_FRAMES = {".xlsx": "read_excel", ".xls": "read_excel", ".parquet": "read_parquet"}
 _FEW = 10  # held-out rows of a class below which a score means little
 _FRAUD_ROWS, _FRAUDS = 284_807, 492
 
@@ -193,8 +199,8 @@ def load(data: str, *, target: str | None = None, seed: int = 0) -> Table:
     """Load an example by name or a CSV file by path.
 
     Args:
-        data: one of `EXAMPLES`, or the path of a `.csv`, `.tsv`, `.csv.gz` or `.tsv.gz` file with a header line;
-            fields are separated by commas, semicolons or tabs.
+        data: one of `EXAMPLES`, or the path of a `.csv`, `.tsv`, `.csv.gz` or `.tsv.gz` file with a header line, fields
+            separated by commas, semicolons or tabs; or of an `.xlsx` or `.parquet` file (the extra `files`).
         target: the column to predict; the last one by default. The examples have their own.
         seed: for the examples that are made.
 
@@ -218,8 +224,10 @@ def _read_csv(path: Path, target: str | None) -> Table:
         raise DataError(f"no such file: {path}{hint}")
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a CSV file")
+    if path.suffix in _FRAMES:
+        return _read_frame(path, target)
     if not path.name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
-        raise DataError(f"{path} should end in .csv or .tsv (or .gz after that)")
+        raise DataError(f"{path} should end in .csv, .tsv (or .gz after that), .xlsx or .parquet")
     notes: list[str] = []
     try:
         encoding = _encoding_of(path, notes)
@@ -249,7 +257,24 @@ def _read_csv(path: Path, target: str | None) -> Table:
         close = difflib.get_close_matches(target, header, 1, cutoff=0)
         hint = f"; the closest is {close[0]!r}" if close else ""
         raise DataError(f"{path} has no column {target!r}{hint}")
+    frame = frame.apply(lambda column: _plain(column, notes))
     return Table(path.name, frame.drop(columns=target), frame[target], target, tuple(notes))
+
+
+def _read_frame(path: Path, target: str | None) -> Table:
+    import pandas as pd
+
+    try:
+        frame = getattr(pd, _FRAMES[path.suffix])(path)
+    except ImportError as error:
+        raise DataError(f"{path} needs another package: pip install 'jaxscape-landscapes[files]' ({error})") from error
+    except Exception as error:  # each reader has errors of its own
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if frame.shape[1] < 2:
+        raise DataError(f"{path} has {frame.shape[1]} columns: a table has columns besides the target")
+    notes = () if target is not None else (f"target: the last column, {str(frame.columns[-1])!r} (or name another)",)
+    found = from_frame(frame, str(frame.columns[-1]) if target is None else target, name=path.name)
+    return found._replace(notes=(*notes, *found.notes))
 
 
 def _encoding_of(path: Path, notes: list[str]) -> str:
@@ -293,6 +318,8 @@ def _check_shape(path: Path, encoding: str, separator: str) -> list[str]:
                 f"{path} has no header: its first line holds values, such as {values[0]!r}. Put a line with the names "
                 "of the columns before it"
             )
+        if header[0] == "" and header.count("") == 1:
+            header[0] = "(row)"  # as pandas writes its index
         for name in header:
             if header.count(name) > 1 or not name:
                 problem = f"names column {name!r} twice" if name else "has a column without a name"
@@ -386,7 +413,37 @@ def _plain(column: "pd.Series", notes: list[str]) -> "pd.Series":
         raise DataError(f"column {str(column.name)!r} holds complex numbers: give real and imaginary parts as columns")
     if pd.api.types.is_extension_array_dtype(kind) and pd.api.types.is_numeric_dtype(kind):
         return pd.Series(column.to_numpy(float, na_value=np.nan), column.index, name=column.name)
-    return column
+    return column if pd.api.types.is_numeric_dtype(kind) else _values_in(column, notes)
+
+
+def _values_in(column: "pd.Series", notes: list[str]) -> "pd.Series":
+    """Return what the texts of a column say, if all of them are amounts, shares of a hundred, or dates."""
+    import pandas as pd
+
+    known = column[column.map(lambda cell: isinstance(cell, str))]
+    if len(known) == 0 or len(known) < column.notna().sum():
+        return column
+    if _all_fit(_WRITTEN, known):
+        if _all_fit(_NUMBER, known):
+            return column  # as pandas reads them
+        bare = known.str.replace(rf"[,%{_SIGNS}\s]", "", regex=True).astype(float)
+        values = bare.where(~known.str.strip().str.endswith("%"), bare / 100)
+        notes.append(f"column {str(column.name)!r}: amounts and percentages were read as numbers")
+    elif _all_fit(_DATE, known):
+        since = pd.to_datetime(known, format="ISO8601", utc=True, errors="coerce") - pd.Timestamp(0, tz="UTC")
+        values = since / pd.Timedelta(days=1)
+        notes.append(f"column {str(column.name)!r}: dates were counted in days since 1970")
+    else:
+        return column
+    return values.reindex(column.index)
+
+
+def _all_fit(pattern: re.Pattern[str], texts: "pd.Series") -> bool:
+    """Say whether each text is of a pattern and holds a digit; a few tell where not."""
+    return all(
+        bool(some.map(lambda cell: bool(pattern.fullmatch(cell.strip())) and any(map(str.isdigit, cell))).all())
+        for some in (texts.iloc[:_LOOKED_AT], texts)
+    )
 
 
 def prepare(
@@ -700,6 +757,9 @@ def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[
             if np.isinf(numbers.to_numpy(float)).any():
                 row = int(np.flatnonzero(np.isinf(numbers.to_numpy(float)))[0])
                 raise DataError(f"column {name!r} of {where} holds an infinite value in data row {row + 1}")
+            if _numbers_the_rows(numbers.to_numpy(float)):
+                notes.append(f"column {name!r} was dropped: it numbers the rows")
+                continue
             numeric.add(name)
         elif parsed.sum() > present.sum() / 2:
             wrong = column[present & ~parsed]
@@ -712,6 +772,12 @@ def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[
         else:
             categorical.add(name)
     return numeric, categorical
+
+
+def _numbers_the_rows(values: Float[np.ndarray, " N"]) -> bool:
+    """Say whether a column counts from 0 or 1 to the last row, in any order."""
+    first = values.min(initial=np.inf)
+    return first in (0, 1) and bool(np.array_equal(np.sort(values), np.arange(first, first + len(values))))
 
 
 def _learn_numeric(name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]) -> Column | None:
