@@ -1,0 +1,185 @@
+"""The figures of the page, as SVG: sharp at any size, in the colours of the page, names as text in any script."""
+
+import io
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxscape import plotting
+from jaxscape.analysis import conserved
+from jaxscape.analysis.attribution import row_weights
+from jaxscape.analysis.disconnectivity import layout
+from jaxscape.report.sentences import NAMES, SIGNIFICANT, groups, measure
+from jaxscape.table.effects import column_effect, predicted_name
+from jaxscape.table.explain import Explanation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FIGURES = ("features", "effects", "disconnectivity", "permutation_test", "conserved_map", "conserved_levels")
+_MAX_EFFECTS = 6
+
+
+def figures(explanation: Explanation) -> dict[str, "Figure"]:
+    """Draw the figures; what was not tested has no histogram, a single minimum no graph, no column no effect."""
+    from matplotlib.figure import Figure
+
+    inputs, landscape = list(explanation.problem.seen.inputs), explanation.landscape
+    incoming = explanation.problem.symmetry.layers[0].incoming
+    num_bars = min(len(groups(explanation)), 12)
+    num_inputs, longest = len(inputs), min(max(map(len, inputs)), 32)
+    path = conserved.funnel(explanation.levels, int(explanation.models[0]))
+    shown = _with_effects(explanation)
+    sizes = {"features": (7.5, 0.9 + 0.32 * num_bars)}
+    if shown:
+        sizes["effects"] = (8.5, 2.6 * -(-len(shown) // 3))
+    if len(landscape.minima.energies) > 1:
+        sizes["disconnectivity"] = (8.5, 5.0)
+    if explanation.test is not None:
+        sizes["permutation_test"] = (7.5, 3.2)
+    sizes["conserved_map"] = (min(max(5.0, 0.28 * num_inputs + 2), 20), 1.2 + 0.06 * longest + 0.25 * len(incoming))
+    if path:
+        sizes["conserved_levels"] = (min(max(6.0, 0.28 * num_inputs + 2), 20.0), 3.0 + 0.06 * longest)
+    drawn = {name: Figure(figsize=size, dpi=130, layout="constrained") for name, size in sizes.items()}
+    axes = {name: figure.add_subplot() for name, figure in drawn.items() if name != "effects"}
+    draw_features(explanation, axes["features"])
+    if shown:
+        _draw_effects(explanation, shown, drawn["effects"])
+    if explanation.test is not None:
+        label = NAMES[measure(explanation)]
+        plotting.permutation_test(
+            explanation.test, matched=explanation.matched, score=label, ax=axes["permutation_test"]
+        )
+    if path:
+        masks = np.stack([node.mask for node in path])[:, incoming].mean(axis=1)
+        rows = [f"{node.level:.4g} ({len(node.members)})" for node in path]
+        plotting.conserved_levels(masks, rows, inputs, ax=axes["conserved_levels"])
+    if "disconnectivity" in axes:
+        plotting.disconnectivity_graph(
+            explanation.tree,
+            landscape.minima.energies,
+            group=explanation.group,
+            level=explanation.level if explanation.joined else None,
+            ax=axes["disconnectivity"],
+        )
+    found = explanation.conserved
+    plotting.conserved_map(found.mean[0][incoming], found.mask[0][incoming], inputs, ax=axes["conserved_map"])
+    return drawn
+
+
+def draw_features(explanation: Explanation, ax: "Axes | None" = None) -> "Axes":
+    """Draw the importance of the columns, those that move together as one bar."""
+    ids = [members[0] for members, _ in groups(explanation)]
+    names = [name for _, name in groups(explanation)]
+    mean, sure = explanation.importance.mean[ids], explanation.q_values[ids] <= SIGNIFICANT
+    return plotting.feature_bars(names, mean, explanation.by_chance[ids], sure=sure, ax=ax)
+
+
+def _with_effects(explanation: Explanation) -> list[int]:
+    """List the columns whose effects are drawn: of those that matter with confidence the first."""
+    if explanation.dataset.encoding is None:
+        return []
+    first = [members[0] for members, _ in groups(explanation)]
+    return [i for i in first if explanation.q_values[i] <= SIGNIFICANT][:_MAX_EFFECTS]
+
+
+def _draw_effects(explanation: Explanation, shown: list[int], figure: "Figure") -> None:
+    across = min(len(shown), 3)
+    axes = figure.subplots(-(-len(shown) // across), across, squeeze=False, sharey=True).ravel()
+    for i, ax in zip(shown, axes, strict=False):
+        found, names = column_effect(explanation, i)
+        plotting.effect(found, explanation.dataset.features[i], predicted_name(explanation), names=names, ax=ax)
+    for k, ax in enumerate(axes):
+        if k % across:
+            ax.set_ylabel("")
+        if k >= len(shown):
+            ax.remove()
+
+
+def as_svg(figure: "Figure") -> str:
+    """Return a figure as an SVG element to stand in a page; black becomes the colour of the text around it."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxscape"}):
+        # Matplotlib lacks the script of a name, the reader's browser may not.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r"<[^>]*>", lambda tag: _for_any_page(tag.group()), text)
+
+
+def _for_any_page(tag: str) -> str:
+    """Drop the names of parts, which are the same in every figure, and say what is black in the colour of the text."""
+    return re.sub(r' id="[A-Za-z0-9]+_\d+"', "", tag).replace("#000000", "currentColor")
+
+
+def graph(explanation: Explanation) -> dict[str, Any] | None:
+    """Return what the page needs to draw the disconnectivity graph and to cut it anywhere; None for a single minimum.
+
+    `lines`: from (x, y) to (x, y), in shares of the width and height, and whether only a path joins it; `spans`: of each
+    the first minimum below it, in drawing order, and the one after the last; `minima`, in drawing order: place, loss and
+    what is known; `merges`: one minimum of either side and the loss at which they come together; `lowest` minimum.
+    """
+    energies, tree = explanation.landscape.minima.energies, explanation.tree
+    if len(energies) < 2:
+        return None
+    drawing = layout(tree, energies)
+    x, y = drawing.segments[..., 0], drawing.segments[..., 1]
+    bottom, top = float(y.min()), float(y.max())
+    wide, high = max(float(np.ptp(x)), 1.0), (top - bottom) or 1.0
+    places = np.stack([(x - x.min()) / wide, (top - y) / high], axis=-1).round(5)
+    rank = np.empty(len(energies), int)
+    rank[drawing.order] = np.arange(len(energies))
+    return {
+        "bottom": bottom,
+        "top": top,
+        "level": explanation.level,
+        "lines": [
+            [*map(float, place.ravel()), bool(bound)] for place, bound in zip(places, drawing.bound, strict=True)
+        ],
+        "minima": [
+            {
+                "x": float((k - x.min()) / wide),
+                "y": float((top - energies[i]) / high),
+                "loss": float(energies[i]),
+                "text": _about(explanation, int(i)),
+            }
+            for k, i in enumerate(drawing.order)
+        ],
+        "spans": drawing.span.tolist(),
+        "lowest": int(rank[energies.argmin()]),
+        "merges": [[int(rank[a]), int(rank[b]), energy] for a, b, energy in _merges(explanation)],
+        "ticks": [[float((top - value) / high), f"{value:.4g}"] for value in np.linspace(bottom, top, 5)],
+    }
+
+
+def _merges(explanation: Explanation) -> list[tuple[int, int, float]]:
+    """List the merges by one minimum of either side."""
+    tree, size = explanation.tree, len(explanation.landscape.minima.energies)
+    inside = list(range(size))
+    for first, _ in tree.children:
+        inside.append(inside[first])
+    return [
+        (inside[a], inside[b], float(energy))
+        for (a, b), energy in zip(tree.children.tolist(), tree.energy, strict=True)
+        if np.isfinite(energy)
+    ]
+
+
+def _about(explanation: Explanation, minimum: int) -> str:
+    """Say what is known of a minimum: its loss and, if it predicts with others, its score and what it leans on."""
+    text = f"minimum {minimum}: loss {explanation.landscape.minima.energies[minimum]:.6g}"
+    places = np.flatnonzero(explanation.models == minimum)
+    if places.size == 0:
+        return text
+    measured, shown = explanation.importance, groups(explanation)
+    rows = row_weights(measured.strata, measured.shares)
+    rises = (rows @ measured.increases[places[0]])[[measured.groups[members[0]] for members, _ in shown]]
+    leans = [shown[k][1] for k in np.argsort(-rises, kind="stable")[:3] if rises[k] > 0]
+    alone = f"{NAMES[measure(explanation)]} {explanation.test_scores[places[0]]:.3f} alone"
+    return f"{text}; {alone}" + (f"; leans on {', '.join(leans)}" if leans else "")

@@ -1,0 +1,173 @@
+"""What was found, in numbers: the content of `summary.json` and `features.csv`."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import numpy as np
+
+from jaxscape.evidence import Outcome
+from jaxscape.landscape import database, ledger
+from jaxscape.landscape.explore import coverage_of
+from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, in_order, measure, verdict
+from jaxscape.table.explain import Explanation
+
+SCHEMA_VERSION = 5
+
+
+def ranks(explanation: Explanation) -> list[dict[str, Any]]:
+    """Return the columns from the most important to the least; equal ones share a rank.
+
+    `low` and `high` are an interval of 95 % for the importance, adjusted for the number of columns: a column is called
+    where it lies above zero.
+    """
+    values, measured = explanation.ranking, explanation.importance
+    importance, spread, marginal = measured.mean, measured.std, explanation.marginal.mean
+    return [
+        {
+            "name": explanation.dataset.features[i],
+            "rank": int(np.sum(values > values[i])) + 1,
+            "importance": float(importance[i]),
+            "std_over_networks": float(spread[i]),
+            "low": float(importance[i] - explanation.by_chance[i]),
+            "high": float(importance[i] + explanation.by_chance[i]),
+            "q_value": float(explanation.q_values[i]),
+            "marginal_importance": float(marginal[i]),
+            "used": bool(explanation.awake[i]),
+            "conserved_share": float(explanation.shares[i]),
+        }
+        for i in in_order(explanation)
+    ]
+
+
+def group_ranks(explanation: Explanation) -> list[dict[str, Any]]:
+    """Return the same for columns that move together once, by the name of the first and how many are like it."""
+    rows = {row["name"]: row for row in ranks(explanation)}
+    found = [
+        rows[explanation.dataset.features[members[0]]] | {"name": name} for members, name in groups(explanation)
+    ]
+    return [row | {"rank": place + 1} for place, row in enumerate(found)]
+
+
+def summary(explanation: Explanation) -> dict[str, Any]:
+    """Return the content of `summary.json`."""
+    dataset, config, test, matched = explanation.dataset, explanation.config, explanation.test, explanation.matched
+    score, landscape = measure(explanation), explanation.landscape
+    seen = coverage_of(landscape)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "data": {
+            "name": dataset.name,
+            "rows": len(dataset.y_train) + len(dataset.y_test),
+            "features": len(dataset.features),
+            "target": dataset.target,
+            "task": dataset.task,
+            "classes": list(dataset.classes),
+            "notes": list(dataset.notes),
+        },
+        "model": {
+            "hidden": list(explanation.problem.hidden),
+            "activation": config.activation,
+            "loss": config.loss,
+            "penalty": config.penalty,
+            "num_weights": explanation.problem.symmetry.dim,
+        },
+        "landscape": {
+            "rows": {"searched": len(explanation.problem.seen.y_train), "of": len(dataset.y_train)},
+            "num_minima": len(landscape.minima.energies),
+            "num_transition_states": len(landscape.transition_states.energies),
+            "num_components": int(database.components(landscape).max()) + 1,
+            "num_components_with_paths": int(database.components(landscape, with_paths=True).max()) + 1,
+            "certified_share": float(explanation.tree.certified.mean()) if len(explanation.tree.energy) else 1.0,
+            "complete": explanation.stopped_by == "complete",
+            "stopped_by": explanation.stopped_by,
+            "found_lowest_by": explanation.found_lowest,
+            "lowest_loss": float(landscape.minima.energies.min()),
+            "coverage": {
+                kind: each._asdict() for kind, each in zip(("minima", "transition_states"), seen, strict=True)
+            },
+            "evaluations": landscape.ledger.evaluations,
+            "outcomes": ledger.to_names(landscape.ledger),
+        },
+        "performance": {
+            f"{score}_train": explanation.train_score,
+            f"{score}_test": explanation.test_score,
+            f"{score}_test_of_lowest": float(explanation.test_scores[0]),
+            f"{score}_test_of_all_models": [float(explanation.test_scores.min()), float(explanation.test_scores.max())],
+        },
+        "evidence": _evidence(explanation),
+        "baselines": {kind: each._asdict() for kind, each in explanation.baselines._asdict().items()},
+        "ranking": {
+            "num_models": len(explanation.models),
+            "num_certain": int(np.sum(explanation.q_values <= SIGNIFICANT)),
+            "top": explanation.stability.top,
+            "same_top": explanation.stability.same_top,
+            "num_resamplings": explanation.stability.num_resamplings,
+            "verdict": verdict(explanation)[1],
+        },
+        "conserved": {
+            "level": explanation.level,
+            "group_size": len(explanation.group),
+            "joined": explanation.joined,
+            "num_conserved": int(explanation.conserved.mask.sum()),
+            "criterion": config.criterion,
+            "threshold": config.threshold,
+        },
+        # Without a test the keys stay, so that a reader of many reports need not ask, and the values are null.
+        "validation": {
+            f"{score}_baseline": test and float(test.baseline),
+            f"{score}_conserved_mean": test and float(test.conserved.mean()),
+            f"{score}_random_mean": test and float(test.random.mean()),
+            f"{score}_random_std": test and float(test.random.std()),
+            "num_draws": len(test.random) if test else 0,
+            "p_value": test and float(test.p_value),
+            f"{score}_matched_mean": matched and float(matched.random.mean()),
+            f"{score}_matched_std": matched and float(matched.random.std()),
+            "p_value_matched": matched and float(matched.p_value),
+            "verdict": conserved_verdict(explanation)[1],
+        },
+        "features": ranks(explanation),
+        "seconds": round(explanation.seconds, 2),
+        "seed": config.seed,
+        "versions": versions(),
+    }
+
+
+def _evidence(explanation: Explanation) -> dict[str, Any] | None:
+    """Say what the data support: None where the penalty was given."""
+    supported = explanation.supported
+    if supported is None:
+        return None
+    best = supported.best
+    alphas = best.found.alphas[0]
+    return {
+        "log_evidence": best.log_evidence,
+        "units": list(best.hidden),
+        "penalties": dict(zip(explanation.dataset.features, map(float, alphas), strict=False)),
+        "other_penalties": [float(alpha) for alpha in alphas[len(explanation.dataset.features) :]],
+        "status": Outcome(int(best.found.status[0])).name,
+        "noise": float(best.found.noises[0]) if explanation.dataset.task == "regression" else None,
+        "sizes": [
+            {
+                "units": list(size.hidden),
+                "log_evidence": size.log_evidence if np.isfinite(size.log_evidence) else None,
+                "weight": float(supported.weights[supported.networks[:, 0] == i].sum()),
+                "columns": int(size.awake.sum()),
+                "restarts": len(size.found.log_evidence),
+                "found_again": int(np.sum(size.found.log_evidence > size.log_evidence - 1)),
+            }
+            for i, size in enumerate(supported.sizes)
+        ],
+        "cut": list(supported.cut),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the result depends on."""
+    found = {"python": platform.python_version()}
+    for name in ("jaxscape-landscapes", "jax", "jaxlib", "optax", "numpy", "scipy", "scikit-learn", "pandas"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
