@@ -121,9 +121,10 @@ def _for_any_page(tag: str) -> str:
 def graph(explanation: Explanation) -> dict[str, Any] | None:
     """Return what the page needs to draw the disconnectivity graph and to cut it anywhere; None for a single minimum.
 
-    `lines`: from (x, y) to (x, y), in shares of the width and height, and whether only a path joins it; `spans`: of each
-    the first minimum below it, in drawing order, and the one after the last; `minima`, in drawing order: place, loss and
-    what is known; `merges`: one minimum of either side and the loss at which they come together; `lowest` minimum.
+    `lines`: from (x, y) to (x, y), in shares of the width and height, and whether only a path joins it; `spans`: of
+    each the first minimum below it, in drawing order, and the one after the last; `minima`, in drawing order: place,
+    loss and what is known; `merges`: one minimum of either side and the loss at which they come together; `lowest`:
+    the lowest minimum.
     """
     energies, tree = explanation.landscape.minima.energies, explanation.tree
     if len(energies) < 2:

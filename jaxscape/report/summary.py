@@ -43,9 +43,7 @@ def ranks(explanation: Explanation) -> list[dict[str, Any]]:
 def group_ranks(explanation: Explanation) -> list[dict[str, Any]]:
     """Return the same for columns that move together once, by the name of the first and how many are like it."""
     rows = {row["name"]: row for row in ranks(explanation)}
-    found = [
-        rows[explanation.dataset.features[members[0]]] | {"name": name} for members, name in groups(explanation)
-    ]
+    found = [rows[explanation.dataset.features[members[0]]] | {"name": name} for members, name in groups(explanation)]
     return [row | {"rank": place + 1} for place, row in enumerate(found)]
 
 

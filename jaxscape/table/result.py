@@ -2,9 +2,11 @@
 
 import contextlib
 import html
+import importlib
 import io
 import math
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,10 +314,14 @@ def _bar() -> Iterator[Progress]:
     if "ipykernel" not in sys.modules:
         yield lambda fraction, text: None
         return
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    # Present where this is a notebook, and nothing that the library needs.
+    notebook: Any = importlib.import_module("IPython.display")
+    began = time.monotonic()
+    shown = notebook.display(notebook.HTML(""), display_id=True)
 
-    columns = (BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
-    with Bar(*columns, TimeElapsedColumn(), transient=True) as bar:
-        task = bar.add_task("reading the table", total=1.0)
-        yield lambda fraction, text: bar.update(task, completed=fraction, description=text)
+    def tell(fraction: float, text: str) -> None:
+        bar = f"<progress value='{fraction:.3f}' style='width: 12em'></progress>"
+        shown.update(notebook.HTML(f"{bar} {html.escape(text)} ({time.monotonic() - began:.0f} s)"))
+
+    yield tell
+    shown.update(notebook.HTML(""))
