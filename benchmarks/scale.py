@@ -4,8 +4,9 @@
         --out benchmarks/results/scale.json --figure benchmarks/figures/scale.png
 
 Tables of the judge. For each the number of units of best evidence and its penalties; then the same network, with the
-columns that it uses, at 1/3, 1/10, 1/100 and 1/1000 of these, explored with 2 million gradients at most. Minima, the parts that certified edges leave, and
-how the minima predict together, all counting the same, on rows that were held out (AUC, of a quantity R²).
+columns that it uses, at 1/3, 1/10, 1/100 and 1/1000 of these, explored with 2 million gradients at most. Minima, the
+parts that certified edges leave, and how the minima predict together, all counting the same, on rows that were held out
+(AUC, of a quantity R²).
 """
 
 import argparse
