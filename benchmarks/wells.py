@@ -80,7 +80,7 @@ def tests(found: Explanation) -> Iterator[dict[str, Any]]:
         if number < 2 or validation.num_sets(mask, strata) < FEWEST_SETS:
             yield row
             continue
-        sets = validation.matched_sets(np.random.default_rng(0), best, mask, candidates, NUM_DRAWS)
+        sets = validation.matched_sets(np.random.default_rng(0), best, mask, strata, NUM_DRAWS)
         shared = float(sets[:, mask].mean())
         others = len(np.unique(sets, axis=0))
         for intervention in ("shuffle", "zero"):

@@ -150,10 +150,12 @@ def explain_model(
         params: a pytree of parameters, such as a trained network, where the search sets out; any others will do.
         data: a pytree, given to the loss.
         symmetry: which units are interchangeable; found by probing the loss by default (`symmetry.of`).
-        seconds: stop exploring after so many; by default when it is complete, or 10 million gradients are spent.
+        seconds: stop exploring after so many; by default when it is complete, or 10 million gradients or 1,000
+            rounds are spent.
         seed: same seed, same result (without `seconds`).
         threshold: the share of the candidates that is called conserved.
-        candidates: a pytree like `params` of booleans: which parameters may be called conserved. By default the weights
+        candidates: a pytree like `params` of booleans, one for each leaf or for each of its parameters: which may be
+            called conserved. By default the weights
             into the first hidden layer, all where there is none.
         config: settings of the exploration.
         progress: called with a sentence after every round.
@@ -189,7 +191,7 @@ def explain_model(
     group = joint[np.argsort(energies[joint], kind="stable")]
     one_group = np.zeros(len(group), int)
     aligned, _ = conserved.align_groups(symmetry, landscape.minima.positions[group], energies[group], one_group)
-    may_be = _flat_candidates(candidates, symmetry)
+    may_be = _flat_candidates(params, candidates, symmetry)
     weights = conserved.conserved_weights(aligned, one_group, threshold=threshold, candidates=may_be)
     return ModelResult(objective, symmetry, landscape, tree, level, group, weights)
 
@@ -202,11 +204,17 @@ def _in_double(leaf: Any) -> Any:
 def _state(landscape: Landscape) -> str:
     parts = len(np.unique(database.components(landscape)))
     states = len(landscape.transition_states.energies)
-    return f"{len(landscape.minima.energies)} minima in {parts} part{'s' * (parts != 1)}, {states} transition states"
+    minima = len(landscape.minima.energies)
+    return (
+        f"{minima} minim{'um' if minima == 1 else 'a'} in {parts} part{'s' * (parts != 1)}, {states} transition "
+        f"state{'s' * (states != 1)}"
+    )
 
 
-def _flat_candidates(candidates: Any, symmetry: Symmetry) -> Bool[np.ndarray, " P"] | None:
-    if candidates is not None:
-        leaves = [np.asarray(leaf, bool).ravel() for leaf in jax.tree.leaves(candidates)]
-        return np.concatenate(leaves)
-    return symmetries.input_weights(symmetry) if symmetry.layers else None
+def _flat_candidates(params: Any, candidates: Any, symmetry: Symmetry) -> Bool[np.ndarray, " P"] | None:
+    if candidates is None:
+        return symmetries.input_weights(symmetry) if symmetry.layers else None
+    whole = jax.tree.map(
+        lambda leaf, chosen: np.broadcast_to(np.asarray(chosen, bool), np.shape(leaf)), params, candidates
+    )
+    return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(whole)])

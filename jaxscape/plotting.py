@@ -199,6 +199,7 @@ def permutation_test(
 
 
 def _plain(name: str, longest: int = 32) -> str:
-    """Shorten a name, and keep matplotlib from reading mathematics into it."""
+    """Shorten a name, keep matplotlib from reading mathematics into it, and leave out what no file can hold."""
+    name = "".join(letter if letter.isprintable() else " " for letter in name)
     name = name if len(name) <= longest else name[: longest - 1] + "…"
     return name.replace("$", r"\$")

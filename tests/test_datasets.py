@@ -1,3 +1,4 @@
+import datetime
 import gzip
 from urllib.error import URLError
 
@@ -335,3 +336,51 @@ def test_other_files_hold_the_same_table(kind, needs, tmp_path):
     path.write_bytes(b"no table")
     with pytest.raises(DataError, match="cannot be read"):
         datasets.load(str(path))
+
+
+def of_column(values, **other):
+    """Prepare a table of one column and a target, and how the column became inputs."""
+    number = len(values)
+    frame = pd.DataFrame({"c": values, "d": np.sin(np.arange(number)), **other})
+    dataset = datasets.prepare(datasets.from_frame(frame, np.arange(number) % 2))
+    columns = {column.name: column for column in dataset.encoding.columns}
+    return dataset, columns.get("c")
+
+
+@pytest.mark.parametrize(
+    "texts", [["E0", "E1", "E2"], ["--1", "--2", "--3"], ["10%", "20%", "high"], ["2023-02-30", "2023-02-29", "x"]]
+)
+def test_texts_that_only_look_like_numbers_stay_texts_also_in_other_rows(texts):
+    dataset, column = of_column(texts * 10)
+    assert column.categories == tuple(sorted(texts))
+    rows = datasets.rows_like(pd.DataFrame({"c": [texts[0]], "d": [0.0]}), ["c", "d"])
+    inputs = datasets.encode(dataset.encoding, rows) * dataset.encoding.spread + dataset.encoding.centre
+    assert inputs[0, sorted(texts).index(texts[0])] == pytest.approx(1)
+
+
+def test_days_are_read_from_dates_however_late_and_what_is_blank_is_missing():
+    days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=i) for i in range(29)]
+    dataset, column = of_column([*days, None])
+    assert column.categories is None
+    _, late = of_column([*[str(day) for day in days], "9999-12-31"])
+    assert late.categories is None
+    dataset, column = of_column([*[f"{i}%" for i in range(1, 29)], "", " "])
+    assert column.categories is None
+    assert any("2 missing values" in note for note in dataset.notes)
+    rows = datasets.rows_like(pd.DataFrame({"c": ["1,000 €", "many"], "d": [0.0, 0.0]}), ["c", "d"])
+    with pytest.raises(DataError, match="'many'"):
+        datasets.encode(dataset.encoding, rows)
+
+
+def test_classes_stay_what_they_are_and_a_rank_is_no_row_number(tmp_path):
+    rng = np.random.default_rng(0)
+    table = datasets.from_frame(pd.DataFrame({"rank": rng.permutation(30)}), ["$1", "$2"] * 15)
+    assert datasets.classes_of(table.y) == ["$1", "$2"]
+    assert datasets.prepare(table).features == ("rank",)
+    lines = ["a;b;y", *(f"{i},5;{i}.234,56 €;{i % 2}" for i in range(1, 31))]
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    dataset = datasets.prepare(datasets.load(str(tmp_path / "t.csv"), target="y"))
+    b = dataset.encoding.columns[1]
+    assert b.centre * b.scale == pytest.approx(
+        1000 * np.mean(np.setdiff1d(np.arange(30), dataset.held_out) + 1) + 234.56
+    )

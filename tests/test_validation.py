@@ -84,8 +84,8 @@ def test_matched_sets_are_as_large_as_the_chosen_one():
 
 def test_matched_sets_are_others_of_the_same_sizes_where_there_are_any():
     x = np.array([10.0, 9.5, 1.0, -1.1, 0.9, 100.0, 1.05])
-    mask, candidates = np.array([1, 0, 1, 0, 0, 1, 0], bool), np.array([1, 1, 1, 1, 1, 1, 0], bool)
-    drawn = validation.matched_sets(np.random.default_rng(0), x, mask, candidates, 200)
+    mask, strata = np.array([1, 0, 1, 0, 0, 1, 0], bool), np.array([0, 0, 0, 0, 0, 0, -1])
+    drawn = validation.matched_sets(np.random.default_rng(0), x, mask, strata, 200)
     assert np.all(drawn[:, [1, 5]])  # the one as large as 10; nothing is as large as 100
     assert not drawn[:, [0, 2, 6]].any()
     np.testing.assert_allclose(drawn[:, [3, 4]].mean(axis=0), 0.5, atol=0.12)
@@ -94,6 +94,10 @@ def test_matched_sets_are_others_of_the_same_sizes_where_there_are_any():
     )
     np.testing.assert_allclose(test.random, -100.0)  # without 9.5
     np.testing.assert_allclose(test.conserved, -(9.5**2))
+    apart = validation.matched_sets(np.random.default_rng(0), x, mask, np.array([0, 1, 0, 0, 1, 0, -1]), 20)
+    assert np.all(apart[:, [0, 3, 5]])
+    with pytest.raises(ValueError, match="as many weights in each stratum"):
+        validation.permutation_test(jax.random.key(0), planted_score, x, mask, sets=~drawn)
 
 
 @pytest.mark.parametrize("intervention", ["resample", "zero", "replace"])

@@ -354,6 +354,8 @@ def upper_quantile(outcomes: Float[np.ndarray, "K N"], tail: float) -> float:
         return float(np.log(max(_tail(outcomes, tilt, mean, curvature, cumulant), _TINY) / tail))
 
     low, high = 1e-3, 2.0
+    if excess(low) <= 0:  # so skewed that even the mean is reached more rarely
+        return 0.0
     while excess(high) > 0:
         low, high = high, 2 * high
     return spread * _tilted(outcomes, float(brentq(excess, low, high, rtol=1e-9)))[0]
@@ -399,19 +401,20 @@ def significance(importance: Importance) -> Float[np.ndarray, " columns"]:
 def by_chance(importance: Importance, *, false_discoveries: float = 0.05) -> Float[np.ndarray, " columns"]:
     """Return how much importance a column could have by chance: those above are the ones that `significance` calls.
 
-    The level of each test is that at which the called columns are called, so that the importance less this number is
-    the lower end of an interval that holds for the called ones together (Benjamini & Yekutieli, J. Am. Stat. Assoc.
-    100, 71, 2005).
+    The level of each test is that at which the called columns are called, so that the importance less this number is a
+    lower bound that holds for the called ones together (Benjamini & Yekutieli, J. Am. Stat. Assoc. 100, 71, 2005).
 
     Args:
         importance: of the group.
         false_discoveries: the largest share of them among the called columns.
     """
     _, first = np.unique(importance.groups, return_index=True)
-    called = int(np.sum(significance(importance)[first] <= false_discoveries))
-    level = false_discoveries * max(called, 1) / len(first)
-    most = [upper_quantile(_outcomes(importance, group), level) for group in range(len(first))]
-    return np.array(most)[importance.groups]
+    called = significance(importance)[first] <= false_discoveries
+    level = false_discoveries * max(int(called.sum()), 1) / len(first)
+    most = np.array([upper_quantile(_outcomes(importance, group), level) for group in range(len(first))])
+    # Where the importance is the largest possible both are the same number, but for rounding.
+    mean = importance.mean[first]
+    return np.where(called, np.minimum(most, np.nextafter(mean, -np.inf)), np.maximum(most, mean))[importance.groups]
 
 
 def stability(

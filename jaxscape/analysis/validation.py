@@ -147,7 +147,7 @@ def matched_sets(
     rng: np.random.Generator,
     x: Float[np.ndarray, " P"],
     mask: Bool[np.ndarray, " P"],
-    candidates: Bool[np.ndarray, " P"],
+    strata: Int[np.ndarray, " P"],
     num_draws: int,
     *,
     ratio: float = 1.5,
@@ -158,7 +158,7 @@ def matched_sets(
         rng: the source of randomness.
         x: the weights.
         mask: the chosen weights.
-        candidates: weights that may be drawn.
+        strata: of each weight; another one of the same stratum takes its place, and none of stratum -1.
         num_draws: sets, R.
         ratio: a chosen weight is replaced by one of a magnitude no further from its own than by this factor, each no
             more than once; where there is none left it stays in the set.
@@ -166,9 +166,10 @@ def matched_sets(
     sizes = np.log(np.maximum(np.abs(x), np.finfo(float).tiny))
     drawn = np.zeros((num_draws, x.size), bool)
     for row in drawn:
-        free = candidates & ~mask
+        free = (strata >= 0) & ~mask
         for place in rng.permutation(np.flatnonzero(mask)):
-            near = np.flatnonzero(free & (np.abs(sizes - sizes[place]) <= np.log(ratio)))
+            alike = (strata == strata[place]) & (np.abs(sizes - sizes[place]) <= np.log(ratio))
+            near = np.flatnonzero(free & alike)
             taken = rng.choice(near) if near.size else place
             row[taken], free[taken] = True, False
     return drawn
@@ -213,7 +214,8 @@ def permutation_test(
             One stratum by default.
         control: random sets have as many weights as the mask in each stratum of this kind, `strata` by default;
             `magnitude_strata` compares with weights that are as large.
-        sets: the sets to compare with, such as `matched_sets`, instead of `num_draws` random ones.
+        sets: the sets to compare with, such as `matched_sets`, instead of `num_draws` random ones; each has as many
+            weights in each stratum as the mask.
         intervention: "shuffle" the set among itself (that of the paper), "resample" it from the weights of its
             stratum, set it to "zero", or "replace" it.
         replacement: the weights that "replace" puts in, such as the mean of a group.
@@ -225,7 +227,7 @@ def permutation_test(
 
     Raises:
         ValueError: if no weight is chosen, or one of stratum -1 is, a score is not finite, or the intervention is
-            unknown or lacks its replacement.
+            unknown or lacks its replacement, or `sets` are of another size.
     """
     if intervention not in get_args(Intervention):
         raise ValueError(f"intervention must be one of {', '.join(get_args(Intervention))}, got {intervention!r}")
@@ -237,6 +239,10 @@ def permutation_test(
     if not chosen.any() or np.any(chosen & (layers < 0)):
         raise ValueError("mask must choose at least one weight, and none of stratum -1")
     constant = np.zeros(chosen.shape, models.dtype) if replacement is None else np.asarray(replacement)
+    if sets is not None:
+        wanted, found = ([np.sum(each & (layers == k), axis=-1) for k in np.unique(layers)] for each in (chosen, sets))
+        if sets.shape[1:] != chosen.shape or not all(np.all(a == b) for a, b in zip(wanted, found, strict=True)):
+            raise ValueError("each of the sets must have as many weights in each stratum as the mask")
     bins = layers if control is None else np.asarray(control, int)
     test = _run(key, models, chosen, layers, bins, sets, constant, score, intervention, num_draws, num_shuffles)
     if not all(np.all(np.isfinite(scores)) for scores in (test.baseline, test.conserved, test.random)):

@@ -115,7 +115,7 @@ def as_svg(figure: "Figure") -> str:
 
 def _for_any_page(tag: str) -> str:
     """Drop the names of parts, which are the same in every figure, and say what is black in the colour of the text."""
-    return re.sub(r' id="[A-Za-z0-9]+_\d+"', "", tag).replace("#000000", "currentColor")
+    return re.sub(r' id="[\w.]+_\d+"', "", tag).replace("#000000", "currentColor")
 
 
 def graph(explanation: Explanation) -> dict[str, Any] | None:

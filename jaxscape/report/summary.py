@@ -18,8 +18,8 @@ SCHEMA_VERSION = 5
 def ranks(explanation: Explanation) -> list[dict[str, Any]]:
     """Return the columns from the most important to the least; equal ones share a rank.
 
-    `low` and `high` are an interval of 95 % for the importance, adjusted for the number of columns: a column is called
-    where it lies above zero.
+    A column is called where `low`, a lower bound for its importance at 95 % adjusted for the number of columns, is
+    above zero; `high` is as far above the importance.
     """
     values, measured = explanation.ranking, explanation.importance
     importance, spread, marginal = measured.mean, measured.std, explanation.marginal.mean

@@ -1,6 +1,7 @@
 """Tables: loading, checking and encoding them for a network; examples made, shipped with scikit-learn or fetched."""
 
 import csv
+import datetime
 import difflib
 import gzip
 import io
@@ -30,7 +31,9 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 # Numbers as people write them: signs of money, thousands parted by commas, shares of a hundred.
 _SIGNS = "€$£¥"
-_WRITTEN = re.compile(rf"[-+]?[{_SIGNS}]?\s*[-+]?(\d{{1,3}}(,\d{{3}})+|\d+)?(\.\d*)?([eE][-+]?\d+)?\s*[%{_SIGNS}]?")
+_WRITTEN = re.compile(
+    rf"[-+]?[{_SIGNS}]?\s*(\d{{1,3}}(,\d{{3}})+(\.\d*)?|\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*[%{_SIGNS}]?"
+)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[-+]\d{2}:?\d{2})?)?")
 _LOOKED_AT = 100  # texts of a column, before all of them
 _FRAMES = {".xlsx": "read_excel", ".xls": "read_excel", ".parquet": "read_parquet"}
@@ -257,7 +260,12 @@ def _read_csv(path: Path, target: str | None) -> Table:
         close = difflib.get_close_matches(target, header, 1, cutoff=0)
         hint = f"; the closest is {close[0]!r}" if close else ""
         raise DataError(f"{path} has no column {target!r}{hint}")
-    frame = frame.apply(lambda column: _plain(column, notes))
+    if decimal == ",":
+        swap = str.maketrans(".,", ",.")
+        for name in frame.select_dtypes(exclude="number"):
+            swapped = frame[name].map(lambda cell: cell.translate(swap) if isinstance(cell, str) else cell)
+            if _all_fit(_WRITTEN, swapped[swapped.map(lambda cell: isinstance(cell, str))]):
+                frame[name] = swapped
     return Table(path.name, frame.drop(columns=target), frame[target], target, tuple(notes))
 
 
@@ -413,37 +421,74 @@ def _plain(column: "pd.Series", notes: list[str]) -> "pd.Series":
         raise DataError(f"column {str(column.name)!r} holds complex numbers: give real and imaginary parts as columns")
     if pd.api.types.is_extension_array_dtype(kind) and pd.api.types.is_numeric_dtype(kind):
         return pd.Series(column.to_numpy(float, na_value=np.nan), column.index, name=column.name)
-    return column if pd.api.types.is_numeric_dtype(kind) else _values_in(column, notes)
+    if pd.api.types.is_numeric_dtype(kind):
+        return column
+    column = column.mask(column.map(lambda cell: isinstance(cell, str) and not cell.strip()))
+    known = column[column.notna()]
+    if len(known) and known.map(lambda cell: isinstance(cell, datetime.date)).all():
+        notes.append(f"column {str(column.name)!r}: dates were counted in days since 1970")
+        return known.map(_days).reindex(column.index)
+    return column
 
 
-def _values_in(column: "pd.Series", notes: list[str]) -> "pd.Series":
+def _days(date: datetime.date) -> float:
+    time = date.time() if isinstance(date, datetime.datetime) else datetime.time()
+    seconds = 3600 * time.hour + 60 * time.minute + time.second
+    return date.toordinal() - datetime.date(1970, 1, 1).toordinal() + seconds / 86400
+
+
+def _numbers_in(column: "pd.Series", notes: list[str]) -> "pd.Series":
     """Return what the texts of a column say, if all of them are amounts, shares of a hundred, or dates."""
-    import pandas as pd
-
     known = column[column.map(lambda cell: isinstance(cell, str))]
     if len(known) == 0 or len(known) < column.notna().sum():
         return column
-    if _all_fit(_WRITTEN, known):
-        if _all_fit(_NUMBER, known):
-            return column  # as pandas reads them
-        bare = known.str.replace(rf"[,%{_SIGNS}\s]", "", regex=True).astype(float)
-        values = bare.where(~known.str.strip().str.endswith("%"), bare / 100)
-        notes.append(f"column {str(column.name)!r}: amounts and percentages were read as numbers")
+    if _all_fit(_WRITTEN, known) and not _all_fit(_NUMBER, known):
+        found, what = _amounts(known), "amounts and percentages were read as numbers"
     elif _all_fit(_DATE, known):
-        since = pd.to_datetime(known, format="ISO8601", utc=True, errors="coerce") - pd.Timestamp(0, tz="UTC")
-        values = since / pd.Timedelta(days=1)
-        notes.append(f"column {str(column.name)!r}: dates were counted in days since 1970")
+        found, what = _dates(known), "dates were counted in days since 1970"
     else:
         return column
-    return values.reindex(column.index)
+    if found.isna().any():
+        return column
+    notes.append(f"column {str(column.name)!r}: {what}")
+    return found.reindex(column.index)
 
 
 def _all_fit(pattern: re.Pattern[str], texts: "pd.Series") -> bool:
-    """Say whether each text is of a pattern and holds a digit; a few tell where not."""
+    """Say whether each text is of a pattern; a few tell where not."""
     return all(
-        bool(some.map(lambda cell: bool(pattern.fullmatch(cell.strip())) and any(map(str.isdigit, cell))).all())
+        bool(some.map(lambda cell: bool(pattern.fullmatch(cell.strip()))).all())
         for some in (texts.iloc[:_LOOKED_AT], texts)
     )
+
+
+def _amounts(texts: "pd.Series") -> "pd.Series":
+    import pandas as pd
+
+    bare = pd.to_numeric(texts.str.replace(rf"[,%{_SIGNS}\s]", "", regex=True), errors="coerce")
+    return bare.where(~texts.str.strip().str.endswith("%"), bare / 100)
+
+
+def _dates(texts: "pd.Series") -> "pd.Series":
+    """Return days since 1970, missing where there is no such day."""
+    import pandas as pd
+
+    times = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
+    return times.astype("datetime64[s]").astype("int64").where(times.notna()) / 86400
+
+
+def _as_numbers(values: "pd.Series") -> "pd.Series":
+    """Return the numbers in a column, written in any way that `prepare` reads; missing where there is none."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(values, errors="coerce")
+    texts = values[numbers.isna() & values.map(lambda cell: isinstance(cell, str))]
+    for pattern, read in ((_WRITTEN, _amounts), (_DATE, _dates)):
+        some = texts[texts.map(lambda cell, pattern=pattern: bool(pattern.fullmatch(cell.strip())))]
+        if len(some):
+            numbers = numbers.astype(float)
+            numbers.loc[some.index] = read(some)
+    return numbers
 
 
 def prepare(
@@ -472,7 +517,10 @@ def prepare(
         DataError: if the target or the columns cannot be used; the message says why.
     """
     notes = list(table.notes)
-    x, y, rows = table.x, table.y, np.arange(len(table.y))
+    x, y, rows = table.x.apply(lambda column: _numbers_in(column, notes)), table.y, np.arange(len(table.y))
+    for name in [name for name in x.columns if _numbers_the_rows(x[name])]:
+        notes.append(f"column {name!r} was dropped: it numbers the rows")
+        x = x.drop(columns=name)
     if y.isna().any():
         notes.append(f"{int(y.isna().sum())} rows without a target ({_MISSING}) were left out")
         rows = np.flatnonzero(y.notna())
@@ -581,8 +629,6 @@ def encode(encoding: Encoding, frame: "pd.DataFrame") -> Float[np.ndarray, "N in
     Raises:
         DataError: if a column is not there, or holds text where numbers are expected, or infinities.
     """
-    import pandas as pd
-
     wanted = [column.name for column in encoding.columns]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
@@ -591,10 +637,11 @@ def encode(encoding: Encoding, frame: "pd.DataFrame") -> Float[np.ndarray, "N in
     for column in encoding.columns:
         values = frame[column.name]
         if column.categories is None:
-            numbers = pd.to_numeric(values, errors="coerce")
+            numbers = _as_numbers(values)
             wrong = values[numbers.isna() & values.notna()]
             if len(wrong):
                 raise DataError(f"column {column.name!r} holds text where numbers were expected: {wrong.iloc[0]!r}")
+            values = numbers
             if np.isinf(numbers.to_numpy(float)).any():
                 raise DataError(f"column {column.name!r} holds an infinite value")
         blocks.append(_inputs(column, values))
@@ -757,9 +804,6 @@ def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[
             if np.isinf(numbers.to_numpy(float)).any():
                 row = int(np.flatnonzero(np.isinf(numbers.to_numpy(float)))[0])
                 raise DataError(f"column {name!r} of {where} holds an infinite value in data row {row + 1}")
-            if _numbers_the_rows(numbers.to_numpy(float)):
-                notes.append(f"column {name!r} was dropped: it numbers the rows")
-                continue
             numeric.add(name)
         elif parsed.sum() > present.sum() / 2:
             wrong = column[present & ~parsed]
@@ -774,10 +818,16 @@ def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[
     return numeric, categorical
 
 
-def _numbers_the_rows(values: Float[np.ndarray, " N"]) -> bool:
-    """Say whether a column counts from 0 or 1 to the last row, in any order."""
-    first = values.min(initial=np.inf)
-    return first in (0, 1) and bool(np.array_equal(np.sort(values), np.arange(first, first + len(values))))
+def _numbers_the_rows(column: "pd.Series") -> bool:
+    """Say whether a column counts the rows from 0 or 1 on, in their order or, if its name says so, in any."""
+    import pandas as pd
+
+    if not pd.api.types.is_integer_dtype(column.dtype) or len(column) < MIN_ROWS:
+        return False
+    values = column.to_numpy()
+    if re.fullmatch(r"\(row\)|(.*[ _])?id|index|unnamed: 0", str(column.name), re.IGNORECASE):
+        values = np.sort(values)
+    return bool(values[0] in (0, 1) and np.array_equal(values, np.arange(values[0], values[0] + len(values))))
 
 
 def _learn_numeric(name: str, column: "pd.Series", train: Int[np.ndarray, " N"], notes: list[str]) -> Column | None:

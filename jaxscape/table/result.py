@@ -45,7 +45,7 @@ class Result:
     table: Table
 
     def frame(self) -> "pd.DataFrame":
-        """Return the columns from the most important to the least; see `features.csv` in the README."""
+        """Return the columns from the most important to the least, as in `features.csv`; see `report.ranks`."""
         import pandas as pd
 
         from jaxscape import report
@@ -145,7 +145,9 @@ class Result:
             "std_over_networks": found.std[order],
         }
         shown = pd.DataFrame(content, index=pd.Index(names, name="column"))
-        shown.attrs["base"] = float(weights @ found.base)
+        quantity = effects.encoding_of(self.explanation).quantity
+        zero = 0.0 if quantity is None else quantity.centre * quantity.scale
+        shown.attrs["base"] = float(weights @ found.base) + zero
         return shown
 
     def plot(self, *, ax: "Axes | None" = None) -> "Axes":
@@ -216,7 +218,7 @@ class Result:
         together = html.escape(report.together_sentence(self.explanation) or "")
         return (
             f"<div><h4>What drives “{html.escape(self.explanation.dataset.target)}”?</h4><p>{texts[0]}</p>"
-            "<table><tr><th>rank</th><th>column</th><th>importance (95 %)</th><th>confident</th></tr>"
+            "<table><tr><th>rank</th><th>column</th><th>importance (interval)</th><th>confident</th></tr>"
             f"{''.join(rows)}</table><p>{together}</p><p>{texts[1]}</p>{''.join(drawings)}</div>"
         )
 
@@ -323,5 +325,8 @@ def _bar() -> Iterator[Progress]:
         bar = f"<progress value='{fraction:.3f}' style='width: 12em'></progress>"
         shown.update(notebook.HTML(f"{bar} {html.escape(text)} ({time.monotonic() - began:.0f} s)"))
 
-    yield tell
-    shown.update(notebook.HTML(""))
+    try:
+        yield (lambda fraction, text: None) if shown is None else tell
+    finally:
+        if shown is not None:
+            shown.update(notebook.HTML(""))
