@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("choose", "report"), default="choose")
     parser.add_argument("--tables", nargs="+", metavar="PART", help="only tables whose names hold one of these")
     parser.add_argument("--out", type=Path)
-    options = arguments(parser, "--tables signs-and-line/0 --half report --out {folder}/wells.json")
+    options = arguments(parser, "--tables real-diabetes/1 --half report --out {folder}/wells.json")
     jax.config.update("jax_enable_x64", True)
     names = judge_tables.names(seeds=SEEDS, runs=RUNS)
     names = [name for name in names if judge_tables.half(name) == options.half and not name.startswith(LEFT_OUT)]
