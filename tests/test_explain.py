@@ -73,6 +73,18 @@ def test_the_summary_has_everything_and_the_informative_column_first(report):
     assert table["rank"].is_monotonic_increasing
 
 
+def test_multiplicity_is_that_of_the_minima_and_grows_with_their_number(report):
+    found = json.loads((report / "summary.json").read_text())["multiplicity"]
+    assert found[-1]["of"] == "the minima"
+    assert found[-1]["networks"] == json.loads((report / "summary.json").read_text())["landscape"]["num_minima"] > 1
+    for kind in ("networks", "ambiguity", "discrepancy", "capacity"):
+        values = [each[kind] for each in found]
+        assert values == sorted(values)
+    assert 0 <= found[-1]["discrepancy"] <= found[-1]["ambiguity"] <= 1
+    assert 0 < found[-1]["capacity"] <= 1
+    assert 'id="agreement"' in (report / "index.html").read_text()
+
+
 def test_the_page_stands_alone_and_escapes_what_comes_from_the_data(report):
     page = (report / "index.html").read_text()
     assert "<script>alert" not in page

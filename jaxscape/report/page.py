@@ -29,7 +29,6 @@ from jaxscape.table import baselines, predict
 from jaxscape.table.explain import Explanation
 
 _MAX_NODES, _MAX_LISTED = 12, 50
-_COUNTS = 1e-3  # of the weight of all: what a network must have to be counted
 _POOR = {"auc": 0.7, "r2": 0.3}
 _FORMULA = "=+-@\t\r\n"  # what a cell begins with that a spreadsheet computes
 
@@ -87,7 +86,7 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
         "ranking": verdict(explanation),
         "conserved": (keeps_up and special, tested),
     }
-    counting = explanation.members.weights >= _COUNTS
+    counting = explanation.members.weights >= predict.COUNTS
     return environment.get_template("report.html").render(
         **content,
         top=names_of_the_sure(explanation)[:5],

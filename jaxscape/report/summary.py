@@ -9,6 +9,7 @@ import numpy as np
 from jaxscape.evidence import Outcome
 from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
+from jaxscape.report.agreement import agreement
 from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, in_order, measure, verdict
 from jaxscape.table.explain import Explanation
 
@@ -95,6 +96,17 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         },
         "evidence": _evidence(explanation),
         "baselines": {kind: each._asdict() for kind, each in explanation.baselines._asdict().items()},
+        "multiplicity": [
+            {
+                "within": None if each.within is None or np.isinf(each.within) else each.within,
+                "of": "the networks that predict together" if each.within is None else "the minima",
+                "networks": each.networks,
+                "unseen": each.unseen,
+                "rows": each.rows,
+                **each.multiplicity._asdict(),
+            }
+            for each in agreement(explanation)
+        ],
         "ranking": {
             "num_models": len(explanation.models),
             "num_certain": int(np.sum(explanation.q_values <= SIGNIFICANT)),

@@ -19,6 +19,7 @@ from jaxscape.table.datasets import DataError, Dataset, Task
 Loss = Literal["likelihood", "balanced", "auc"]
 _MIN_ROWS, _MAX_ROWS = 50, 2000
 MAX_SCORED = 5000  # held-out rows, in a permutation test
+COUNTS = 1e-3  # of the weight of all: what a network must have to be counted
 _MAX_TENSOR = 1 << 25  # numbers: networks times rows times columns
 _MAX_LEARNT = 1 << 22  # numbers that the dependence of columns on one another is learnt from
 _CHUNK = 1 << 22  # numbers: networks times rows whose outputs are in memory at once
