@@ -94,9 +94,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             ax.plot([row["scale"] for row in these], [row[kind] for row in these], marker="o", markersize=3, label=name)
     for ax, kind in zip(axes, ("minima found", "parts", "held-out score"), strict=True):
         ax.set_xscale("log")
-        ax.set_xlabel("penalties, times those of the evidence")
+        ax.set_xlabel("penalties, times those of the evidence", fontsize=8)
         ax.set_ylabel(kind)
-        if kind != "held-out score":
+        if kind == "minima found":
             ax.set_yscale("log")
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
