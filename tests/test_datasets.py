@@ -364,6 +364,7 @@ def test_days_are_read_from_dates_however_late_and_what_is_blank_is_missing():
     assert column.categories is None
     _, late = of_column([*[str(day) for day in days], "9999-12-31"])
     assert late.categories is None
+    of_column(pd.array([*[f"{i}%" for i in range(1, 29)], "", None], dtype="string"))
     dataset, column = of_column([*[f"{i}%" for i in range(1, 29)], "", " "])
     assert column.categories is None
     assert any("2 missing values" in note for note in dataset.notes)

@@ -423,6 +423,8 @@ def _plain(column: "pd.Series", notes: list[str]) -> "pd.Series":
         return pd.Series(column.to_numpy(float, na_value=np.nan), column.index, name=column.name)
     if pd.api.types.is_numeric_dtype(kind):
         return column
+    # Nullable texts follow rules of their own.
+    column = column.astype(object).where(column.notna(), np.nan)
     column = column.mask(column.map(lambda cell: isinstance(cell, str) and not cell.strip()))
     known = column[column.notna()]
     if len(known) and known.map(lambda cell: isinstance(cell, datetime.date)).all():
@@ -465,7 +467,8 @@ def _all_fit(pattern: re.Pattern[str], texts: "pd.Series") -> bool:
 def _amounts(texts: "pd.Series") -> "pd.Series":
     import pandas as pd
 
-    bare = pd.to_numeric(texts.str.replace(rf"[,%{_SIGNS}\s]", "", regex=True), errors="coerce")
+    texts = texts.astype(object)
+    bare = pd.to_numeric(texts.str.replace(rf"[,%{_SIGNS}\s]", "", regex=True), errors="coerce").astype(float)
     return bare.where(~texts.str.strip().str.endswith("%"), bare / 100)
 
 
