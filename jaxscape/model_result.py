@@ -155,8 +155,7 @@ def explain_model(
         seed: same seed, same result (without `seconds`).
         threshold: the share of the candidates that is called conserved.
         candidates: a pytree like `params` of booleans, one for each leaf or for each of its parameters: which may be
-            called conserved. By default the weights
-            into the first hidden layer, all where there is none.
+            called conserved. By default the weights into the first hidden layer, all where there is none.
         config: settings of the exploration.
         progress: called with a sentence after every round.
 

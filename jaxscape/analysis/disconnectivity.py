@@ -246,7 +246,7 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
     labels = [superbasins(tree, level) for level in levels]
     # Minima that merge at the very bottom are parted one line further down.
     levels, labels = np.append(levels, bottom), [*labels, np.arange(len(energy))]
-    inside = _one_inside(tree)
+    inside = one_inside(tree)
     order: list[int] = []
     lines: list[tuple[tuple[_Point, _Point], tuple[int, int], bool]] = []
 
@@ -283,7 +283,7 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
     return Layout(np.array(order, int), np.array(segments, float), np.array(spans, int), np.array(bounds, bool))
 
 
-def _one_inside(tree: MergeTree) -> Int[np.ndarray, " clusters"]:
+def one_inside(tree: MergeTree) -> Int[np.ndarray, " clusters"]:
     """Return for every cluster, minima first, some minimum that is in it."""
     size = len(tree.energy) + 1
     inside = np.arange(2 * size - 1)

@@ -32,7 +32,7 @@ def agreement(explanation: Explanation) -> list[Agreement]:
     if dataset.task == "regression" or len(members.weights) < 2:
         return []
     # As many rows as are held out, for which a program is compiled already.
-    x = dataset.x_test if len(dataset.x_test) <= predict.MAX_SCORED else dataset.x_test[: predict.MAX_SCORED]
+    x = dataset.x_test[: predict.MAX_SCORED]
     with jax.enable_x64(True):
         each = predict.each(members, dataset.task, x)[:, :_MAX_ROWS]
     probabilities = np.stack([1 - each, each], axis=2) if each.ndim == 2 else each

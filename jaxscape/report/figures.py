@@ -10,7 +10,7 @@ import numpy as np
 from jaxscape import plotting
 from jaxscape.analysis import conserved
 from jaxscape.analysis.attribution import row_weights
-from jaxscape.analysis.disconnectivity import layout
+from jaxscape.analysis.disconnectivity import layout, one_inside
 from jaxscape.report.sentences import NAMES, SIGNIFICANT, groups, measure
 from jaxscape.table.effects import column_effect, predicted_name
 from jaxscape.table.explain import Explanation
@@ -136,6 +136,7 @@ def graph(explanation: Explanation) -> dict[str, Any] | None:
     places = np.stack([(x - x.min()) / wide, (top - y) / high], axis=-1).round(5)
     rank = np.empty(len(energies), int)
     rank[drawing.order] = np.arange(len(energies))
+    sides, about = rank[one_inside(tree)[tree.children]].tolist(), _about(explanation)
     return {
         "bottom": bottom,
         "top": top,
@@ -148,39 +149,28 @@ def graph(explanation: Explanation) -> dict[str, Any] | None:
                 "x": float((k - x.min()) / wide),
                 "y": float((top - energies[i]) / high),
                 "loss": float(energies[i]),
-                "text": _about(explanation, int(i)),
+                "text": about[i],
             }
             for k, i in enumerate(drawing.order)
         ],
         "spans": drawing.span.tolist(),
         "lowest": int(rank[energies.argmin()]),
-        "merges": [[int(rank[a]), int(rank[b]), energy] for a, b, energy in _merges(explanation)],
+        "merges": [
+            [*pair, energy] for pair, energy in zip(sides, tree.energy.tolist(), strict=True) if energy < np.inf
+        ],
         "ticks": [[float((top - value) / high), f"{value:.4g}"] for value in np.linspace(bottom, top, 5)],
     }
 
 
-def _merges(explanation: Explanation) -> list[tuple[int, int, float]]:
-    """List the merges by one minimum of either side."""
-    tree, size = explanation.tree, len(explanation.landscape.minima.energies)
-    inside = list(range(size))
-    for first, _ in tree.children:
-        inside.append(inside[first])
-    return [
-        (inside[a], inside[b], float(energy))
-        for (a, b), energy in zip(tree.children.tolist(), tree.energy, strict=True)
-        if np.isfinite(energy)
-    ]
-
-
-def _about(explanation: Explanation, minimum: int) -> str:
-    """Say what is known of a minimum: its loss and, if it predicts with others, its score and what it leans on."""
-    text = f"minimum {minimum}: loss {explanation.landscape.minima.energies[minimum]:.6g}"
-    places = np.flatnonzero(explanation.models == minimum)
-    if places.size == 0:
-        return text
+def _about(explanation: Explanation) -> list[str]:
+    """Say what is known of each minimum: its loss and, if it predicts with others, its score and what it leans on."""
     measured, shown = explanation.importance, groups(explanation)
     rows = row_weights(measured.strata, measured.shares)
-    rises = (rows @ measured.increases[places[0]])[[measured.groups[members[0]] for members, _ in shown]]
-    leans = [shown[k][1] for k in np.argsort(-rises, kind="stable")[:3] if rises[k] > 0]
-    alone = f"{NAMES[measure(explanation)]} {explanation.test_scores[places[0]]:.3f} alone"
-    return f"{text}; {alone}" + (f"; leans on {', '.join(leans)}" if leans else "")
+    order = [measured.groups[members[0]] for members, _ in shown]
+    texts = [f"minimum {i}: loss {loss:.6g}" for i, loss in enumerate(explanation.landscape.minima.energies)]
+    for place, minimum in enumerate(explanation.models):
+        rises = (rows @ measured.increases[place])[order]
+        leans = [shown[k][1] for k in np.argsort(-rises, kind="stable")[:3] if rises[k] > 0]
+        texts[minimum] += f"; {NAMES[measure(explanation)]} {explanation.test_scores[place]:.3f} alone"
+        texts[minimum] += f"; leans on {', '.join(leans)}" if leans else ""
+    return texts

@@ -14,7 +14,6 @@ from jaxscape.files import replacing
 from jaxscape.report.figures import FIGURES, as_svg, figures, graph
 from jaxscape.report.sentences import (
     NAMES,
-    SIGNIFICANT,
     baselines_of,
     baselines_verdict,
     conserved_verdict,
@@ -94,7 +93,6 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
         graph=graph(explanation),
         verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
         together=together_sentence(explanation),
-        significant=SIGNIFICANT,
         listed=content["features"][:_MAX_LISTED],
         shuffled_rows=explanation.importance.increases.shape[1],
         unit=_unit(explanation),

@@ -6,9 +6,9 @@ from jaxtyping import Int
 from jaxscape.analysis import validation
 from jaxscape.evidence import Outcome
 from jaxscape.table.baselines import Baseline
+from jaxscape.table.explain import SIGNIFICANT as SIGNIFICANT
 from jaxscape.table.explain import Explanation
 
-SIGNIFICANT = 0.05
 NAMES = {"auc": "AUC", "r2": "R²"}
 _STABLE = 0.9  # of the resamplings: in fewer the first columns are not sure
 _FEWEST_SETS = 40  # below, no p-value can be 0.05 with some certainty

@@ -25,8 +25,9 @@ from jaxscape.table.mixture import Mixture
 from jaxscape.table.predict import Members, column_importance, input_strengths, used_columns
 from jaxscape.table.problem import ExplainConfig, Problem, Progress, explore_landscape, members_of, posterior_variances
 
+SIGNIFICANT = 0.05  # share of false discoveries among the columns that are called
 _MIN_GROUP = 10
-_SIGNIFICANT, _MOST_FOLLOWED = 0.05, 5
+_MOST_FOLLOWED = 5
 
 
 class Explanation(NamedTuple):
@@ -137,7 +138,7 @@ def explain_dataset(
     added = np.zeros(len(dataset.features)) if supported is None else supported.added
     q_values = attribution.significance(importance)
     # Of columns that may all be nothing, which come first is chance: those that matter are followed.
-    num_sure = len(np.unique(importance.groups[q_values <= _SIGNIFICANT]))
+    num_sure = len(np.unique(importance.groups[q_values <= SIGNIFICANT]))
     top = min(num_sure, _MOST_FOLLOWED) or _MOST_FOLLOWED
     progress(0.94, "analysing the landscape")
     energies, symmetry = landscape.minima.energies, made.symmetry
@@ -209,7 +210,7 @@ def explain_dataset(
         importance=importance,
         marginal=marginal,
         q_values=q_values,
-        by_chance=attribution.by_chance(importance),
+        by_chance=attribution.by_chance(importance, false_discoveries=SIGNIFICANT),
         awake=awake,
         strengths=input_strengths(members, dataset),
         ranking=ranking(importance, awake, added),
