@@ -18,6 +18,7 @@ from jaxscape.analysis import effects as effects
 from jaxscape.analysis import multiplicity as multiplicity
 from jaxscape.analysis import thermodynamics as thermodynamics
 from jaxscape.analysis import validation as validation
+from jaxscape.cores import use_all_cores as use_all_cores
 from jaxscape.landscape import certify as certify
 from jaxscape.landscape import coverage as coverage
 from jaxscape.landscape import database as database

@@ -109,6 +109,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from jaxscape import compilation, report
+    from jaxscape.cores import all_cores
     from jaxscape.table import datasets
     from jaxscape.table.explain import explain_dataset
     from jaxscape.table.problem import ExplainConfig, check
@@ -163,7 +164,8 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
             if not (options.resume and checkpoint.exists()):
                 report.discard(out)  # It would soon stand beside the landscape of another job.
             threading.Thread(target=_import_ahead, daemon=True).start()
-            found = explain_dataset(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
+            with all_cores():
+                found = explain_dataset(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
             show(0.98, "writing the report")
             report.write(found, out)
             show(1.0, "done")

@@ -1,14 +1,21 @@
 """The cores of the machine, and work on them in threads."""
 
+import concurrent.futures
 import functools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+_J = TypeVar("_J")
 _R = TypeVar("_R")
+_used = 1
+_limit, _limit_lock, _limited_by = ExitStack(), threading.Lock(), 0
 
 
 def num_cores() -> int:
@@ -26,3 +33,72 @@ def for_thread(function: Callable[..., _R]) -> Callable[..., _R]:
             return function(*args, **options)
 
     return run
+
+
+def use_all_cores(number: int | None = None) -> int:
+    """Let explorations in this process work on several cores at once, from now on; they find the same landscape.
+
+    The command and `js.explain` do so by themselves; a library function does not unless it is told to, since what
+    calls it may have other plans for the cores. Where the worker processes of `explore_on` fill the cores it gains
+    nothing.
+
+    Args:
+        number: of cores; all that the process may use by default.
+
+    Returns:
+        the number of cores in use.
+
+    Raises:
+        ValueError: if the number is below 1.
+    """
+    global _used
+    if number is not None and number < 1:
+        raise ValueError(f"number of cores must be at least 1, got {number}")
+    _used = num_cores() if number is None else number
+    return _used
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Use all cores for a while."""
+    before = cores_in_use()
+    use_all_cores()
+    try:
+        yield
+    finally:
+        use_all_cores(before)
+
+
+def cores_in_use() -> int:
+    """Return how many cores an exploration works on: one, unless `use_all_cores` was called."""
+    return _used
+
+
+def spread(function: Callable[[_J], _R], jobs: Sequence[_J]) -> list[_R]:
+    """Call the function on each job, on as many cores at once as are in use; return the results in the same order."""
+    if min(len(jobs), _used) == 1:
+        return [function(job) for job in jobs]
+    with concurrent.futures.ThreadPoolExecutor(_used) as pool:
+        return list(pool.map(for_thread(function), jobs))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS and LAPACK run in the thread that calls them.
+
+    Theirs wait for each other on matrices as small as these, and keep a core from the searches that run beside: a
+    Hessian of 161 weights was diagonalised in half the time. The limit is the whole process's, so that the last of
+    those who ask for it lifts it.
+    """
+    global _limited_by
+    with _limit_lock:
+        if _limited_by == 0:
+            _limit.enter_context(threadpool_limits(1, "blas"))
+        _limited_by += 1
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limited_by -= 1
+            if _limited_by == 0:
+                _limit.close()

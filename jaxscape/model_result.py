@@ -16,6 +16,7 @@ from jaxscape import symmetry as symmetries
 from jaxscape.analysis import conserved, disconnectivity
 from jaxscape.analysis.conserved import ConservedWeights
 from jaxscape.analysis.disconnectivity import MergeTree
+from jaxscape.cores import all_cores
 from jaxscape.landscape import database
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
@@ -171,7 +172,7 @@ def explain_model(
     >>> found.frame()["loss"].round(3).tolist(), round(float(found.minimum(found.group[0])["x"]), 2)
     ([-0.101, 0.099], -1.01)
     """
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), all_cores():
         params, data = jax.tree.map(_in_double, params), jax.tree.map(_in_double, data)
         objective = from_loss(loss, params, data)
         symmetry = symmetries.of(params, loss, data) if symmetry is None else symmetry

@@ -9,6 +9,7 @@ from jaxscape import (
     Budget,
     ExploreConfig,
     Symmetry,
+    cores,
     database,
     disconnectivity,
     explore,
@@ -90,6 +91,18 @@ def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, 
         np.testing.assert_array_equal(state.landscape.transition_states.minima, found.transition_states.minima)
         assert ledger.to_names(state.landscape.ledger) == ledger.to_names(found.ledger)
         assert state.landscape.ledger.evaluations == found.ledger.evaluations
+
+
+def test_on_several_cores_it_is_the_same_landscape_to_the_bit(xor):
+    problem, group, starts, found, _ = xor
+    before = cores.cores_in_use()
+    cores.use_all_cores(3)
+    try:
+        again = explore(problem, group, starts, jax.random.key(6), CONFIG)
+    finally:
+        cores.use_all_cores(before)
+    assert jax.tree.structure(again) == jax.tree.structure(found)
+    jax.tree.map(np.testing.assert_array_equal, again, found)
 
 
 def test_a_budget_of_evaluations_or_seconds_ends_after_a_round(xor):

@@ -70,6 +70,25 @@ def test_of_a_network_it_is_the_hessian_with_the_model_made_linear():
     assert np.max(np.abs(found - hessian(problem, x))) > 1e-3  # the model's own curvature is not in it
 
 
+@pytest.mark.parametrize("chunk", [ROWS, 5, 1])
+def test_the_hessian_of_a_network_is_that_of_all_rows_at_once(chunk, monkeypatch):
+    params, predict = models.init(jax.random.key(1), (INPUTS, 2, 3)), models.mlp("tanh")
+    problem = from_rows(
+        predict, losses.softmax_errors, params, X, np.arange(ROWS) % 3.0, weights=WEIGHTS, precision=0.01
+    )
+    monkeypatch.setattr(objective, "_CHUNK", chunk * problem.dim)
+    x = ravel(params)
+    expected = jax.hessian(functools.partial(value, problem))(x)
+    found = hessian(problem, x)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert np.array_equal(found, found.T)
+    white = whiten(problem)
+    scale = np.asarray(white.scale)
+    np.testing.assert_allclose(
+        hessian(white, x / white.scale), scale[:, None] * expected * scale, rtol=1e-8, atol=1e-12
+    )
+
+
 def test_the_energy_is_that_of_the_same_formula_as_a_loss():
     problem = linear_model("softmax")
     w, b, precision = RNG.normal(size=(INPUTS, 3)), RNG.normal(size=3), np.asarray(problem.data.precision)

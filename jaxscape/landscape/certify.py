@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxscape.cores import cores_in_use, one_blas_thread, spread
 from jaxscape.landscape import database, ledger
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape, Minima, Points, TransitionStates
@@ -35,19 +36,24 @@ def take(tree: Any, index: Any) -> Any:
 
 
 def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
-    """Call a compiled `run(*rows, count=)` on batches of one shape, so that it is compiled once; NumPy out."""
-    n = len(jax.tree.leaves(rows)[0])
-    results = []
-    for first in range(0, max(n, 1), batch):
-        count = min(batch, n - first)
+    """Call a compiled `run(*rows, count=)` on batches of one shape, so that it is compiled once; NumPy out.
 
-        def fill(leaf: np.ndarray, first: int = first, count: int = count) -> Array:
+    The rows are dealt out to all cores in use.
+    """
+    n = len(jax.tree.leaves(rows)[0])
+    size = min(batch, max(-(-n // cores_in_use()), 1))
+
+    def part(first: int) -> Any:
+        count = min(size, n - first)
+
+        def fill(leaf: np.ndarray) -> Array:
             filled = np.zeros((batch, *leaf.shape[1:]), leaf.dtype)
             filled[:count] = leaf[first : first + count]
             return jnp.asarray(filled)
 
-        result = run(*jax.tree.map(fill, rows), count=count)
-        results.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], result))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], run(*jax.tree.map(fill, rows), count=count))
+
+    results = spread(part, range(0, max(n, 1), size))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
 
 
@@ -117,6 +123,7 @@ def settle(objective: Objective, positions: np.ndarray, config: ExploreConfig) -
     return polished
 
 
+@one_blas_thread()
 def certified(
     objective: Objective,
     symmetry: Symmetry,

@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxscape.cores import for_thread, num_cores
+from jaxscape.cores import for_thread, num_cores, one_blas_thread, spread
 from jaxscape.landscape import certify, coverage, database, ledger, paths
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_gaps, choose_pairs, measured
@@ -27,13 +28,14 @@ from jaxscape.landscape.paths import Paths
 from jaxscape.objective import Objective, check_points, value
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
-from jaxscape.search.basin_hopping import HoppingState
+from jaxscape.search.basin_hopping import Buffer, HoppingConfig, HoppingState
 from jaxscape.search.eigenvector_following import TransitionState
 from jaxscape.search.points import StationaryPoint, Status
 from jaxscape.symmetry import Symmetry, generators, kill_units, nth_copy, random_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
 _COUNTS = ("round", "idle", "hopped")  # of an exploration, for a checkpoint
+_BLOCK = 4  # walkers that hop in one program on a CPU
 _MAXIMA_PER_BAND = 2
 _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lowest minimum when hopping ends
 _PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
@@ -237,6 +239,7 @@ def coverage_of(landscape: Landscape) -> tuple[coverage.Coverage, coverage.Cover
     return coverage.estimate(landscape.minima.visits), coverage.estimate(landscape.transition_states.visits)
 
 
+@one_blas_thread()
 def advance(
     objective: Objective,
     exploration: Exploration,
@@ -273,6 +276,7 @@ def advance(
     return Exploration(landscape, walkers, exploration.round + 1, idle, hopped, distances)
 
 
+@one_blas_thread()
 def bound_barriers(
     objective: Objective, exploration: Exploration, config: ExploreConfig = ExploreConfig()
 ) -> Exploration:
@@ -355,17 +359,55 @@ def _hop(
     config: ExploreConfig,
     num_steps: int | None = None,
 ) -> tuple[Landscape, HoppingState, int]:
-    """Let the walkers go on; return with them how many quenches ended."""
+    """Let the walkers go on, in blocks on all cores in use; return with them how many quenches ended."""
+    num_walkers = walkers.energy.shape[0]
+    # Always the same blocks: another width would be compiled to other roundings.
+    width = _BLOCK if num_walkers % _BLOCK == 0 and jax.default_backend() == "cpu" else num_walkers
     # A walker hands in at most one minimum every `refill_every` (8) steps, so this buffer cannot overflow.
-    capacity = walkers.energy.shape[0] * (config.hopping_steps // 8 + 1)
+    capacity = width * (config.hopping_steps // 8 + 1)
     num_steps = config.hopping_steps if num_steps is None else num_steps
-    walkers, buffer = basin_hopping.run(objective, walkers, config.hopping, num_steps=num_steps, capacity=capacity)
-    points: Any = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(buffer.count)], buffer.points)
+    names = ("temperature", "step_size")  # of each walker
+    each = {name: np.broadcast_to(np.asarray(getattr(config.hopping, name)), num_walkers) for name in names}
+
+    def run(first: int) -> tuple[HoppingState, Any]:
+        block = slice(first, first + width)
+        own: dict[str, Any] = {name: jnp.asarray(value[block]) for name, value in each.items()}
+        settings = replace(config.hopping, **own)
+        some, buffer = _hop_block(
+            objective, walkers, first, settings, num_steps=num_steps, width=width, capacity=capacity
+        )
+        return some, jax.tree.map(lambda leaf: np.asarray(leaf)[: int(buffer.count)], buffer.points)
+
+    ended = spread(run, range(0, num_walkers, width))
+    walkers = _joined([some for some, _ in ended])
+    points: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(found for _, found in ended))
     landscape = certify.record(landscape, Search.HOPS, points)
     converged = certify.take(points, points.status == Status.CONVERGED)
     if len(converged.energy):
         landscape, _ = certify.insert_ends(objective, landscape, converged, config)
     return landscape, walkers, len(points.energy)
+
+
+@functools.partial(jax.jit, static_argnames=("width", "capacity"))
+def _hop_block(
+    objective: Objective,
+    walkers: HoppingState,
+    first: Int[Array, ""] | int,
+    config: HoppingConfig,
+    *,
+    num_steps: Int[Array, ""] | int,
+    width: int,
+    capacity: int,
+) -> tuple[HoppingState, Buffer]:
+    def block(leaf: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(leaf, first, width)
+
+    return basin_hopping.run(objective, jax.tree.map(block, walkers), config, num_steps=num_steps, capacity=capacity)
+
+
+@jax.jit
+def _joined(blocks: list[HoppingState]) -> HoppingState:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *blocks)
 
 
 def _search_saddles(

@@ -7,7 +7,6 @@ number. The landscapes are merged in the order of the shards, whichever ends fir
 import functools
 import multiprocessing
 import pickle
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -28,9 +27,6 @@ from jaxscape.objective import Objective
 from jaxscape.symmetry import Symmetry
 
 _SECONDS_BETWEEN_LOOKS = 0.05
-# Explorations in one process take turns: each uses all cores as it is, and XLA's batched LAPACK calls can wait for each
-# other for ever where two threads make them at once.
-_turn = threading.Lock()
 
 
 @runtime_checkable
@@ -122,7 +118,7 @@ def _explore_shard(
     make: Callable[[], tuple[Objective, Symmetry]], starts: Float[np.ndarray, "B P"], key: PRNGKeyArray, settings: bytes
 ) -> Landscape:
     """Explore one shard, in a worker; JAX arrays among the settings keep their digits, as they are read in float64."""
-    with _turn, jax.enable_x64(True):
+    with jax.enable_x64(True):
         config, budget = pickle.loads(settings)
         objective, symmetry = make()
         return explore(objective, symmetry, jnp.asarray(starts), key, config, budget=budget)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxscape.search.factor import eigh
+
 Matvec = Callable[[Float[Array, " P"]], Float[Array, " P"]]
 
 
@@ -66,7 +68,7 @@ def ritz(matvec: Matvec, v0: Float[Array, " P"], *, num_steps: int) -> Ritz:
     # Slots after exhaustion hold the zero vector; a large diagonal keeps them out of the lowest pairs.
     unused = jnp.sum(jnp.abs(alphas)) + jnp.sum(betas) + 1
     tridiagonal = jnp.diag(jnp.where(used, alphas, unused)) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
-    values, coefficients = jnp.linalg.eigh(tridiagonal)
+    values, coefficients = eigh(tridiagonal)
     scale = jnp.maximum(jnp.max(jnp.abs(alphas)), jnp.max(betas[:-1], initial=0))
     return Ritz(values, coefficients, basis, betas[-1] * jnp.abs(coefficients[-1]), scale)
 

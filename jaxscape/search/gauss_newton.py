@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxscape.objective import Objective, gauss_newton, hessian, value_and_grad
+from jaxscape.search.factor import cholesky
 from jaxscape.search.lanes import Kernel
 from jaxscape.search.lbfgs import cap
 from jaxscape.search.points import StationaryPoint, Status, reachable, rms
@@ -145,12 +146,9 @@ def _damping(
 def _wanted(objective: Objective, state: GaussNewtonState) -> tuple[Float[Array, " P"], Float[Array, "P P"]]:
     """Return the minimum of the damped quadratic model, and its curvature."""
     damped = jnp.diag(state.damping * _unit(objective))
-    factor = jnp.linalg.cholesky(state.hessian + damped, symmetrize_input=False)
-    definite = jnp.all(jnp.isfinite(factor))
-    # The second factor waits for the first: two batches of them at once, on a machine of two cores, wait for each other
-    # for ever (jaxlib 0.10.2, ParallelBatchMap).
+    definite = jnp.all(jnp.isfinite(cholesky(state.hessian + damped)))
     curvature = jnp.where(definite, state.hessian, state.safe)
-    factor = jnp.linalg.cholesky(curvature + damped, symmetrize_input=False)
+    factor = cholesky(curvature + damped)
     return -jax.scipy.linalg.cho_solve((factor, True), state.gradient), curvature
 
 

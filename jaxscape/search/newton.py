@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxscape.objective import Objective, hessian, linear_hvp, project, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes
+from jaxscape.search.factor import eigh
 from jaxscape.search.lbfgs import cap
 from jaxscape.search.points import StationaryPoint, Status, reachable, rms
 
@@ -220,4 +221,4 @@ def _modes(objective: Objective, x: Float[Array, " P"]) -> tuple[Float[Array, " 
         matrix = matrix - known.T @ (known @ matrix)
         matrix = matrix - (matrix @ known.T) @ known
         matrix = matrix + 2 * jnp.linalg.norm(matrix) * known.T @ known
-    return jnp.linalg.eigh(matrix)
+    return eigh(matrix)

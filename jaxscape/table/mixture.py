@@ -15,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
-from threadpoolctl import threadpool_limits
 
 from jaxscape import evidence, losses
 from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
-from jaxscape.cores import for_thread, num_cores
+from jaxscape.cores import for_thread, num_cores, one_blas_thread
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
 from jaxscape.table.datasets import DataError, Dataset, drawn
@@ -196,7 +195,7 @@ def fit(
     # its own, which wait for each other: with all cores busy its Cholesky factor of 257 weights took 110 ms, not 0.3.
     pool = concurrent.futures.ThreadPoolExecutor(num_cores())
     try:
-        with threadpool_limits(1, "blas"):
+        with one_blas_thread():
             running = [pool.submit(for_thread(run), job) for job in reversed(jobs)]
             for i, _ in enumerate(concurrent.futures.as_completed(running)):
                 progress((i + 1) / len(jobs), f"searching penalties ({i + 1} of {len(jobs)} sizes)")

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxscape.analysis.effects import Effect, contributions
+from jaxscape.cores import all_cores
 from jaxscape.table import datasets, effects, predict
 from jaxscape.table.datasets import DataError, Table, Task
 from jaxscape.table.predict import Loss
@@ -306,7 +307,7 @@ def explain(
     dataset = datasets.prepare(table, task=task, seed=seed, held_out=kept_apart, groups=groups)
     check(config, dataset)
     shown = _bar() if progress is None else contextlib.nullcontext(progress)
-    with shown as tell, jax.enable_x64(True):
+    with shown as tell, jax.enable_x64(True), all_cores():
         return Result(explain_dataset(dataset, config, progress=tell), table)
 
 
