@@ -1,8 +1,8 @@
 """The reference network: a multilayer perceptron of any depth, and what leaves it unchanged."""
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -57,27 +57,42 @@ def init(key: PRNGKeyArray, sizes: Sequence[int]) -> Params:
     )
 
 
-@functools.cache
-def mlp(activation: str = "tanh") -> Callable[[Params, Float[Array, "N inputs"]], Float[Array, "N outputs"]]:
+@dataclass(frozen=True)
+class Perceptron:
+    """A multilayer perceptron with one `activation` and a linear output; build it with `mlp`.
+
+    Call it with parameters and rows, as `outputs` of `from_rows`.
+    """
+
+    activation: str
+
+    def __call__(self, params: Params, x: Float[Array, "N inputs"]) -> Float[Array, "N outputs"]:
+        """Predict."""
+        return self.after(params[1:], params[0].weights.T @ x.T + params[0].bias[:, None])
+
+    def after(self, rest: Params, z: Float[Array, "units N"]) -> Float[Array, "N outputs"]:
+        """Predict from what enters the first layer and the parameters of the others.
+
+        `curvature` looks for it: the second derivatives of a model that has it are put together from small parts.
+        """
+        # Rows as the last axis: layers are narrow, and one is worked through in vectors of many rows.
+        function = ACTIVATIONS[self.activation]
+        for layer in rest:
+            z = layer.weights.T @ function(z) + layer.bias[:, None]
+        return z.T
+
+
+def mlp(activation: str = "tanh") -> Perceptron:
     """Return `predict(params, x)` of a multilayer perceptron with this activation and a linear output.
 
-    Equal calls return the same function, so that objectives built from it share compiled code.
+    Equal calls return equal models, so that objectives built from them share compiled code.
 
     Raises:
         ValueError: if the activation is not one of `ACTIVATIONS`.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
-    function = ACTIVATIONS[activation]
-
-    def predict(params: Params, x: Float[Array, "N inputs"]) -> Float[Array, "N outputs"]:
-        # Rows as the last axis: layers are narrow, and one is worked through in vectors of many rows.
-        units = x.T
-        for layer in params[:-1]:
-            units = function(layer.weights.T @ units + layer.bias[:, None])
-        return (params[-1].weights.T @ units + params[-1].bias[:, None]).T
-
-    return predict
+    return Perceptron(activation)
 
 
 def symmetry(sizes: Sequence[int], activation: str = "tanh") -> Symmetry:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxscape import losses, models, objective
+from jaxscape import curvature, losses, models, objective
 from jaxscape.objective import from_loss, from_rows, gauss_newton, hessian, ravel, unscaled, value, whiten
 
 ROWS, INPUTS = 13, 3
@@ -39,7 +39,7 @@ def linear_model(kind):
 @pytest.mark.parametrize("kind", ["squared", "logistic", "softmax"])
 def test_it_is_the_whole_hessian_of_a_linear_model(kind, chunk, monkeypatch):
     problem = linear_model(kind)
-    monkeypatch.setattr(objective, "_CHUNK", chunk * problem.dim * (3 if kind == "softmax" else 1))
+    monkeypatch.setattr(curvature, "_CHUNK", chunk * problem.dim * (3 if kind == "softmax" else 1))
     x = jnp.asarray(RNG.normal(size=problem.dim))
     expected = jax.hessian(functools.partial(value, problem))(x)
     found = gauss_newton(problem, x)
@@ -71,22 +71,32 @@ def test_of_a_network_it_is_the_hessian_with_the_model_made_linear():
 
 
 @pytest.mark.parametrize("chunk", [ROWS, 5, 1])
-def test_the_hessian_of_a_network_is_that_of_all_rows_at_once(chunk, monkeypatch):
-    params, predict = models.init(jax.random.key(1), (INPUTS, 2, 3)), models.mlp("tanh")
-    problem = from_rows(
-        predict, losses.softmax_errors, params, X, np.arange(ROWS) % 3.0, weights=WEIGHTS, precision=0.01
-    )
-    monkeypatch.setattr(objective, "_CHUNK", chunk * problem.dim)
+@pytest.mark.parametrize("sizes", [(INPUTS, 2, 3), (INPUTS, 1, 3), (INPUTS, 2, 2, 3), (INPUTS, 3)])
+def test_the_curvature_of_a_network_is_that_of_any_model(sizes, chunk, monkeypatch):
+    params, predict = models.init(jax.random.key(1), sizes), models.mlp("tanh")
+    labels = np.arange(ROWS) % 3.0
+
+    def made(outputs):
+        return from_rows(outputs, losses.softmax_errors, params, X, labels, weights=WEIGHTS, precision=0.01)
+
+    # The same function, of which nothing is known.
+    problem, other = made(predict), made(lambda params, x: predict(params, x))
     x = ravel(params)
-    expected = jax.hessian(functools.partial(value, problem))(x)
-    found = hessian(problem, x)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert np.array_equal(found, found.T)
-    white = whiten(problem)
-    scale = np.asarray(white.scale)
-    np.testing.assert_allclose(
-        hessian(white, x / white.scale), scale[:, None] * expected * scale, rtol=1e-8, atol=1e-12
-    )
+    expected = jax.hessian(functools.partial(value, other))(x)
+    without_model = gauss_newton(other, x)
+    monkeypatch.setattr(curvature, "_CHUNK", chunk * problem.dim)
+    monkeypatch.setattr(curvature, "_CHUNK_ROWS", chunk)
+    scale = np.asarray(whiten(problem).scale)
+    for each in (problem, other):
+        found = hessian(each, x)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        assert np.array_equal(found, found.T)
+        white = hessian(whiten(each), x / scale)
+        np.testing.assert_allclose(white, scale[:, None] * expected * scale, rtol=1e-8, atol=1e-12)
+    energy, gradient, matrix = objective.value_grad_and_gauss_newton(problem, x)
+    np.testing.assert_allclose(matrix, without_model, atol=1e-12)
+    np.testing.assert_allclose(energy, value(problem, x), rtol=1e-12)
+    np.testing.assert_allclose(gradient, jax.grad(functools.partial(value, other))(x), atol=1e-12)
 
 
 def test_the_energy_is_that_of_the_same_formula_as_a_loss():

@@ -314,7 +314,7 @@ def _cost(sizes: tuple[int, ...], rows: int) -> float:
     config = EvidenceConfig()
     steps = 2 * config.num_first + config.num_updates * (config.num_steps + 1)
     dim = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
-    return float(steps * (2 * rows * sizes[-1] * dim**2 + dim**3))
+    return float(steps * (2 * rows * dim**2 + dim**3))
 
 
 def _few_awake(
