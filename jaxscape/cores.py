@@ -1,4 +1,4 @@
-"""The cores of the machine, and work on them in threads."""
+"""The device and the cores of the machine, and work on them in threads."""
 
 import concurrent.futures
 import functools
@@ -6,9 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -33,6 +34,13 @@ def for_thread(function: Callable[..., _R]) -> Callable[..., _R]:
             return function(*args, **options)
 
     return run
+
+
+def on_device(array: Any, dtype: Any = None) -> jax.Array:
+    """Return an array of JAX, as `jnp.asarray` does, which compiles a program for every shape of NumPy's (JAX 0.10)."""
+    if isinstance(array, jax.Array) or np.ndim(array) == 0:
+        return jnp.asarray(array, dtype)
+    return jax.device_put(np.asarray(array, dtype))
 
 
 def use_all_cores(number: int | None = None) -> int:

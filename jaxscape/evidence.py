@@ -19,6 +19,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 from scipy.special import erf, erfc, gammaln
 
+from jaxscape.cores import on_device
 from jaxscape.losses import gaussian_errors
 from jaxscape.objective import Objective, Rows, check_points, value, value_grad_and_gauss_newton
 
@@ -115,7 +116,19 @@ def fit(
             f"groups must have shape ({objective.dim},) and alphas ({len(starts)}, {num_groups}), got "
             f"{np.shape(groups)} and {np.shape(alphas)}"
         )
-    return _fit(objective, jnp.asarray(groups), starts, jnp.asarray(alphas, starts.dtype), config)
+    return _fit(objective, on_device(groups), starts, on_device(alphas, starts.dtype), config)
+
+
+def compile_ahead(
+    objective: Objective, num_restarts: int, num_groups: int, config: EvidenceConfig = EvidenceConfig()
+) -> None:
+    """Compile what `fit` runs for so many restarts and groups of weights, before it is asked to."""
+    dtype = objective.data.weights.dtype
+    shapes = [(objective.dim,), (num_restarts, objective.dim), (num_restarts, num_groups)]
+    groups, starts, alphas = (
+        jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes, (int, dtype, dtype), strict=True)
+    )
+    _fit.lower(objective, groups, starts, alphas, config).compile()
 
 
 class _Here(NamedTuple):
@@ -243,9 +256,14 @@ def at(
         noise: `found.noises[i]`, where the errors are Gaussian.
     """
     rows: Rows = objective.data
-    number = jnp.sum(rows.weights)
-    errors = Partial(gaussian_errors, jnp.asarray(noise, number.dtype)) if _is_gaussian(rows) else rows.errors
-    return replace(objective, data=rows._replace(precision=jnp.asarray(alphas) / number, errors=errors))
+    dtype = rows.weights.dtype
+    errors = Partial(gaussian_errors, jnp.asarray(noise, dtype)) if _is_gaussian(rows) else rows.errors
+    return replace(objective, data=rows._replace(precision=_per_row(alphas, rows.weights), errors=errors))
+
+
+@jax.jit
+def _per_row(alphas: Array, weights: Array) -> Array:
+    return alphas / jnp.sum(weights)
 
 
 def log_evidence(objective: Objective, x: Float[Array, " P"], log_determinant: Float[Array, ""] | float) -> Array:

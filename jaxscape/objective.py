@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxscape import curvature
+from jaxscape.cores import on_device
 
 _HESSIAN_ROWS = 1 << 22  # columns of a Hessian at once times rows of data: each row is held once for every column
 
@@ -137,7 +138,7 @@ def from_rows(
     if num_rows == 0 or any(shape[:1] != (num_rows,) for shape in shapes):
         listed = ", ".join(map(str, shapes[:8]))
         raise ValueError(f"x and y must hold the same number of rows, at least one, got shapes {listed}")
-    x, y = jax.tree.map(jnp.asarray, (x, y))
+    x, y = jax.tree.map(on_device, (x, y))
     weights = np.ones(num_rows) if weights is None else weights
     precision = np.full(size, precision) if np.ndim(precision) == 0 else precision
     for name, given, length in (("weights", weights, num_rows), ("precision", precision, size)):
@@ -151,7 +152,7 @@ def from_rows(
     each = jax.eval_shape(partial, out, y)
     if getattr(each, "shape", None) != (num_rows,):
         raise ValueError(f"errors(outputs, y) must have shape ({num_rows},), got {each}")
-    data = Rows(x, y, jnp.asarray(weights, dtype), jnp.asarray(precision, dtype), partial)
+    data = Rows(x, y, on_device(weights, dtype), on_device(precision, dtype), partial)
     return replace(from_loss(_loss_of_rows(outputs), params, data), outputs=outputs)
 
 
@@ -226,6 +227,12 @@ def ravel(params: Any) -> Float[Array, " P"]:
 def value(objective: Objective, x: Float[Array, " P"]) -> Float[Array, ""]:
     """Return the energy (loss) at `x`."""
     return objective.loss(objective.unravel(unscaled(objective, x)), objective.data)
+
+
+@jax.jit
+def values(objective: Objective, points: Float[Array, "n P"]) -> Float[Array, " n"]:
+    """Return the energies at many points."""
+    return jax.vmap(functools.partial(value, objective))(points)
 
 
 def unscaled(objective: Objective, x: Float[Array, "*n P"]) -> Float[Array, "*n P"]:

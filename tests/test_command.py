@@ -70,7 +70,7 @@ def test_what_one_process_compiled_the_next_one_loads(two_runs):
     if not any(cache.rglob("*-cache")) and complains(cache):
         pytest.skip("XLA takes its own programs for foreign ones on this processor")
     first, second = (json.loads((out / "events.json").read_text()) for out in outs)
-    assert first["cache_misses"] > 20
+    assert first["cache_misses"] > 10
     assert second.get("cache_misses", 0) <= 1  # the program that tries whether the cache works
     assert second["cache_hits"] >= second["compile_requests_use_cache"] - 1
     assert said == ["", ""]

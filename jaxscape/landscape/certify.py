@@ -6,16 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxscape.cores import cores_in_use, one_blas_thread, spread
+from jaxscape.cores import cores_in_use, on_device, one_blas_thread, spread
 from jaxscape.landscape import database, ledger
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape, Minima, Points, TransitionStates
 from jaxscape.landscape.ledger import Search
-from jaxscape.objective import Objective, value
+from jaxscape.objective import Objective, values
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search import newton
 from jaxscape.search.eigenvector_following import TransitionState
@@ -49,7 +48,7 @@ def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
         def fill(leaf: np.ndarray) -> Array:
             filled = np.zeros((batch, *leaf.shape[1:]), leaf.dtype)
             filled[:count] = leaf[first : first + count]
-            return jnp.asarray(filled)
+            return on_device(filled)
 
         return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], run(*jax.tree.map(fill, rows), count=count))
 
@@ -155,10 +154,10 @@ def certified(
 
 
 def _unpolished(objective: Objective, positions: Float[np.ndarray, "n P"]) -> StationaryPoint:
-    energies = np.asarray(jax.jit(jax.vmap(functools.partial(value, objective)))(jnp.asarray(positions)))
+    energies = np.asarray(values(objective, on_device(positions)))
     nothing = np.zeros(len(positions), int)
     fields = (positions, energies, 0 * energies, nothing, nothing + Status.CONVERGED)
-    return StationaryPoint(*(jnp.asarray(field) for field in fields))
+    return StationaryPoint(*(on_device(field) for field in fields))
 
 
 def _log_determinants(objective: Objective, eigenvalues: Float[np.ndarray, "n P"]) -> Float[np.ndarray, " n"]:

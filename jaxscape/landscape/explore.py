@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxscape.cores import for_thread, num_cores, one_blas_thread, spread
+from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread, spread
 from jaxscape.landscape import certify, coverage, database, ledger, paths
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_gaps, choose_pairs, measured
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.ledger import Search
 from jaxscape.landscape.paths import Paths
-from jaxscape.objective import Objective, check_points, value
+from jaxscape.objective import Objective, check_points, values
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import Buffer, HoppingConfig, HoppingState
@@ -111,8 +111,8 @@ def _check_symmetry(objective: Objective, symmetry: Symmetry) -> None:
     if not moves:
         return
     point = np.random.default_rng(0).normal(size=symmetry.dim)
-    points = jnp.asarray(np.stack([point, *(move(point) for move in moves.values())]))
-    before, *after = np.asarray(jax.jit(jax.vmap(functools.partial(value, objective)))(points)).tolist()
+    points = on_device(np.stack([point, *(move(point) for move in moves.values())]))
+    before, *after = np.asarray(values(objective, points)).tolist()
     for name, moved in zip(moves, after, strict=True):
         if abs(moved - before) > _SAME_LOSS * max(abs(before), 1.0):
             raise ValueError(
@@ -371,7 +371,7 @@ def _hop(
 
     def run(first: int) -> tuple[HoppingState, Any]:
         block = slice(first, first + width)
-        own: dict[str, Any] = {name: jnp.asarray(value[block]) for name, value in each.items()}
+        own: dict[str, Any] = {name: on_device(array[block]) for name, array in each.items()}
         settings = replace(config.hopping, **own)
         some, buffer = _hop_block(
             objective, walkers, first, settings, num_steps=num_steps, width=width, capacity=capacity

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxscape.cores import on_device
 from jaxscape.objective import Objective, check_points, linear_hvp, project, value, value_and_grad, zero_modes
 from jaxscape.search import eigenpair, lanes, lbfgs
 from jaxscape.search.lbfgs import History, LbfgsConfig
@@ -237,7 +239,7 @@ def push_off(
     """
     starts = _displaced(objective, transition_states, config.displacement)
     twice = None if count is None else 2 * count
-    spent = jnp.full(len(starts), len(_FACTORS))
+    spent = on_device(np.full(len(starts), len(_FACTORS)))
     if config.path is not None:
         paths = descend(objective, starts, config.path, num_lanes=num_lanes, count=twice)
         starts, spent = paths.position, spent + paths.num_evaluations

@@ -15,7 +15,7 @@ from jaxscape.analysis.attribution import Importance, Stability
 from jaxscape.analysis.conserved import ConservedWeights, Superbasin
 from jaxscape.analysis.disconnectivity import MergeTree
 from jaxscape.analysis.validation import PermutationTest
-from jaxscape.cores import for_thread
+from jaxscape.cores import for_thread, spread
 from jaxscape.landscape.database import Landscape
 from jaxscape.symmetry import input_weights
 from jaxscape.table import baselines, predict
@@ -23,7 +23,15 @@ from jaxscape.table.baselines import Baselines
 from jaxscape.table.datasets import Dataset
 from jaxscape.table.mixture import Mixture
 from jaxscape.table.predict import Members, column_importance, input_strengths, used_columns
-from jaxscape.table.problem import ExplainConfig, Problem, Progress, explore_landscape, members_of, posterior_variances
+from jaxscape.table.problem import (
+    ExplainConfig,
+    Explored,
+    Problem,
+    Progress,
+    explore_landscape,
+    members_of,
+    posterior_variances,
+)
 
 SIGNIFICANT = 0.05  # share of false discoveries among the columns that are called
 _MIN_GROUP = 10
@@ -120,6 +128,7 @@ def explain_dataset(
     # Other models are fitted while programs compile and run.
     pool = concurrent.futures.ThreadPoolExecutor()
     compared = pool.submit(for_thread(baselines.fit), dataset, config.seed, together)
+    conserved_later = pool.submit(for_thread(_conserved_weights), explored, models, dataset, config)
     copies = attribution.near_copies(dataset.x_train, dataset.column)
     importance, marginal = (
         column_importance(
@@ -140,7 +149,58 @@ def explain_dataset(
     # Of columns that may all be nothing, which come first is chance: those that matter are followed.
     num_sure = len(np.unique(importance.groups[q_values <= SIGNIFICANT]))
     top = min(num_sure, _MOST_FOLLOWED) or _MOST_FOLLOWED
-    progress(0.94, "analysing the landscape")
+    progress(0.95, "testing the conserved weights")
+    analysed = conserved_later.result()
+    progress(0.97, "fitting other models to compare with")
+    pool.shutdown()
+    return Explanation(
+        dataset=dataset,
+        config=config,
+        supported=supported,
+        problem=made,
+        landscape=landscape,
+        stopped_by=explored.stopped_by,
+        found_lowest=explored.found_lowest,
+        members=members,
+        models=models,
+        importance=importance,
+        marginal=marginal,
+        q_values=q_values,
+        by_chance=attribution.by_chance(importance, false_discoveries=SIGNIFICANT),
+        awake=awake,
+        strengths=input_strengths(members, dataset),
+        ranking=ranking(importance, awake, added),
+        stability=attribution.stability(rng, importance, top=top),
+        **analysed._asdict(),
+        train_score=predict.score(task, dataset.y_train, predict.together(members, task, dataset.x_train)),
+        test_score=predict.score(task, y_test, together),
+        test_scores=np.array([predict.score(task, y_test, each) for each in predictions]),
+        baselines=compared.result(),
+        seconds=time.monotonic() - began,
+    )
+
+
+class _Analysed(NamedTuple):
+    """Those fields of an `Explanation` that are read from the landscape."""
+
+    tree: MergeTree
+    level: float
+    group: Int[np.ndarray, " g"]
+    joined: bool
+    weights: Float[np.ndarray, "g P"]
+    conserved: ConservedWeights
+    levels: list[Superbasin]
+    test: PermutationTest | None
+    matched: PermutationTest | None
+    bins: Int[np.ndarray, " P"]
+    shares: Float[np.ndarray, " columns"]
+
+
+def _conserved_weights(
+    explored: Explored, models: Int[np.ndarray, " m"], dataset: Dataset, config: ExplainConfig
+) -> _Analysed:
+    """Choose the group of the lowest minimum, find its conserved weights and test them."""
+    made, landscape = explored.problem, explored.landscape
     energies, symmetry = landscape.minima.energies, made.symmetry
     tree = disconnectivity.tree_of(landscape)
     level = disconnectivity.choose_level(tree, energies, min_size=_MIN_GROUP)
@@ -152,7 +212,7 @@ def explain_dataset(
     one_group = np.zeros(len(group), int)
     aligned, _ = conserved.align_groups(symmetry, landscape.minima.positions[group], energies[group], one_group)
     # Only a likelihood says how far a weight may move.
-    likely = supported is not None and config.loss != "auc"
+    likely = explored.supported is not None and config.loss != "auc"
     within = functools.partial(posterior_variances, made) if likely else None
     candidates = input_weights(symmetry)
     found = conserved.conserved_weights(
@@ -174,7 +234,6 @@ def explain_dataset(
         threshold=config.threshold,
         candidates=candidates,
     )
-    progress(0.95, "testing the conserved weights")
     best, strata = aligned[0] * made.scale, np.where(candidates, 0, -1)
     bins = validation.magnitude_strata(best, strata)
     tests: list[PermutationTest | None] = [None, None]
@@ -183,7 +242,7 @@ def explain_dataset(
         score = predict.scorer(seen, config.activation, made.objective.unravel, seen.x_test, seen.y_test)
         run = functools.partial(
             validation.permutation_test,
-            jax.random.fold_in(key, 2),
+            jax.random.fold_in(jax.random.key(config.seed), 2),
             score,
             best,
             found.mask[0],
@@ -191,30 +250,11 @@ def explain_dataset(
             num_draws=config.num_draws,
             num_shuffles=50,
         )
-        tests = list(pool.map(for_thread(lambda control: run(control=control)), (strata, bins)))
+        tests = spread(lambda control: run(control=control), (strata, bins))
     test, matched = jax.tree.map(np.asarray, tests)
     belongs = np.eye(len(dataset.features))[made.seen.column]
     shares = attribution.feature_scores(found, symmetry)[0] @ belongs
-    progress(0.97, "fitting other models to compare with")
-    pool.shutdown()
-    return Explanation(
-        dataset=dataset,
-        config=config,
-        supported=supported,
-        problem=made,
-        landscape=landscape,
-        stopped_by=explored.stopped_by,
-        found_lowest=explored.found_lowest,
-        members=members,
-        models=models,
-        importance=importance,
-        marginal=marginal,
-        q_values=q_values,
-        by_chance=attribution.by_chance(importance, false_discoveries=SIGNIFICANT),
-        awake=awake,
-        strengths=input_strengths(members, dataset),
-        ranking=ranking(importance, awake, added),
-        stability=attribution.stability(rng, importance, top=top),
+    return _Analysed(
         tree=tree,
         level=level,
         group=group,
@@ -226,11 +266,6 @@ def explain_dataset(
         matched=matched,
         bins=bins,
         shares=shares / max(shares.sum(), np.finfo(float).tiny),
-        train_score=predict.score(task, dataset.y_train, predict.together(members, task, dataset.x_train)),
-        test_score=predict.score(task, y_test, together),
-        test_scores=np.array([predict.score(task, y_test, each) for each in predictions]),
-        baselines=compared.result(),
-        seconds=time.monotonic() - began,
     )
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxscape import evidence, losses
 from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
-from jaxscape.cores import for_thread, num_cores, one_blas_thread
+from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
 from jaxscape.table.datasets import DataError, Dataset, drawn
@@ -90,8 +90,8 @@ def objective_of(
 
 def example(sizes: tuple[int, ...]) -> network.Params:
     """Return parameters of this shape: to draw them costs a second of compiling."""
-    params = jax.eval_shape(functools.partial(network.init, sizes=sizes), jax.random.key(0))
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
+    zeros: Any = np.zeros
+    return tuple(network.Layer(zeros(pair), zeros(pair[1])) for pair in itertools.pairwise(sizes))
 
 
 def architecture(dataset: Dataset, hidden: Sequence[int], num_inputs: int) -> tuple[int, ...]:
@@ -143,9 +143,38 @@ def fit(
     Raises:
         DataError: if the loss of every network is not finite.
     """
+    pool = concurrent.futures.ThreadPoolExecutor(num_cores())
+    try:
+        with one_blas_thread():
+            return _fit(dataset, hidden, activation, seed, progress, pool)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Who interrupts does not wait for the other sizes.
+
+
+def _fit(
+    dataset: Dataset,
+    hidden: Sequence[tuple[int, ...]],
+    activation: str,
+    seed: int,
+    progress: Callable[[float, str], None],
+    pool: concurrent.futures.Executor,
+) -> Mixture:
     rng = np.random.default_rng(seed)
     plan = _plan(dataset, hidden)
-    x, y = jnp.asarray(dataset.x_train[plan.rows]), jnp.asarray(dataset.y_train[plan.rows])
+    x, y = on_device(dataset.x_train[plan.rows]), on_device(dataset.y_train[plan.rows])
+    # Columns that are the same but for scale share a penalty: between them the data cannot choose.
+    same = near_copies(dataset.x_train, dataset.column, correlation=1 - 1e-9)
+    _, first = np.unique(same, return_index=True)
+
+    def prepare(units: tuple[int, ...]) -> None:
+        """Compile for so many units, where it is known that all inputs are searched."""
+        objective = objective_of(dataset, units, activation, x, y, plan.weights)
+        layers = weight_groups(architecture(dataset, units, x.shape[1]), same[dataset.column])
+        evidence.compile_ahead(objective, plan.restarts, int(layers.max()) + 1)
+
+    programs = dict.fromkeys(_program(units, plan.hidden) for units in reversed(plan.hidden))
+    early = len(dataset.column) <= plan.room
+    ready = {units: pool.submit(for_thread(prepare), units) for units in programs} if early else {}
     progress(0.0, "asking each column alone")
     nothing = np.zeros((len(y), num_outputs(dataset)))
     alone = added_evidence(dataset, activation, plan, nothing + _constant(dataset, plan), rng)
@@ -164,13 +193,11 @@ def fit(
         starts, alphas = _starts(rng, sizes, dataset.column, chosen, groups)
         jobs.append((units, groups, starts, alphas))
 
-    # Columns that are the same but for scale share a penalty: between them the data cannot choose.
-    same = near_copies(dataset.x_train, dataset.column, correlation=1 - 1e-9)
-    _, first = np.unique(same, return_index=True)
-
     def run(job: tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]) -> Size:
         units, groups, starts, alphas = job
         wide = _program(units, plan.hidden)
+        if wide in ready:
+            ready[wide].result()
         objective = objective_of(dataset, wide, activation, x, y, plan.weights)
         # This many units and the inputs that are searched; more units; all inputs; both.
         small, wider = (architecture(dataset, each, x.shape[1]) for each in (units, wide))
@@ -182,7 +209,7 @@ def fit(
         joined = np.concatenate([asleep, alphas[:, len(same) :]], axis=1)
         begun = np.zeros((len(starts), objective.dim))
         begun[:, at] = starts[:, in_full]
-        found = jax.tree.map(np.asarray, evidence.fit(objective, joint, jnp.asarray(begun), jnp.asarray(joined)))
+        found = jax.tree.map(np.asarray, evidence.fit(objective, joint, on_device(begun), on_device(joined)))
         apart = np.append(same, np.arange(len(first), joined.shape[1]))
         positions = np.zeros(starts.shape)
         positions[:, in_full] = found.positions[:, at]
@@ -193,14 +220,9 @@ def fit(
 
     # Threads, since both compiling and running leave Python alone; the largest first, since it takes longest. BLAS has
     # its own, which wait for each other: with all cores busy its Cholesky factor of 257 weights took 110 ms, not 0.3.
-    pool = concurrent.futures.ThreadPoolExecutor(num_cores())
-    try:
-        with one_blas_thread():
-            running = [pool.submit(for_thread(run), job) for job in reversed(jobs)]
-            for i, _ in enumerate(concurrent.futures.as_completed(running)):
-                progress((i + 1) / len(jobs), f"searching penalties ({i + 1} of {len(jobs)} sizes)")
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # Who interrupts does not wait for the other sizes.
+    running = [pool.submit(for_thread(run), job) for job in reversed(jobs)]
+    for i, _ in enumerate(concurrent.futures.as_completed(running)):
+        progress((i + 1) / len(jobs), f"searching penalties ({i + 1} of {len(jobs)} sizes)")
     fitted = [job.result() for job in reversed(running)]
     networks, weights = _weigh(fitted)
     best = fitted[networks[0, 0]]
@@ -387,20 +409,26 @@ def added_evidence(
     groups = weight_groups(sizes, np.zeros(width, int))
     params = example(sizes)
     starts, alphas = _starts(rng, sizes, np.zeros(width, int), [np.zeros(1, int)] * 2, groups)
-    known, target = jnp.asarray(offset), jnp.asarray(y)
-    nothing = jnp.zeros((len(y), width))
+    known, target = on_device(offset), on_device(y)
+    nothing = on_device(np.zeros((len(y), width)))
     objective = from_rows(
         _on_top(activation), errors_of(dataset), params, (nothing, known), target, weights=plan.weights, precision=0.0
     )
-    ones = jnp.asarray(np.ones_like(alphas))
+    begun, ones = on_device(starts), on_device(np.ones_like(alphas))
     gains = np.empty(num_columns)
     for i in range(num_columns):
         inputs = x[:, dataset.column == i]
-        inputs = jnp.asarray(np.pad(inputs, ((0, 0), (0, width - inputs.shape[1]))))
+        inputs = on_device(np.pad(inputs, ((0, 0), (0, width - inputs.shape[1]))))
         column = replace(objective, data=objective.data._replace(x=(inputs, known)))
-        found = evidence.fit(column, groups, jnp.asarray(starts), ones, _ONE_COLUMN)
-        gains[i] = float(np.max(found.log_evidence))
-    return gains + plan.weights @ np.asarray(errors_of(dataset)(jnp.asarray(offset), jnp.asarray(y)))
+        found = evidence.fit(column, groups, begun, ones, _ONE_COLUMN)
+        gains[i] = np.asarray(found.log_evidence).max()
+    return gains + plan.weights @ np.asarray(_errors_at(Partial(errors_of(dataset)), known, target))
+
+
+@jax.jit
+def _errors_at(errors: Any, outputs: Array, y: Array) -> Array:
+    found: Array = errors(outputs, y)
+    return found
 
 
 def interacting_pairs(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "p 2"]:
@@ -455,7 +483,12 @@ def _constant(dataset: Dataset, plan: _Plan) -> Float[np.ndarray, " K"]:
 def outputs_of(dataset: Dataset, size: Size, activation: str, x: Float[np.ndarray, "n inputs"]) -> np.ndarray:
     """Return the outputs of the best network of a size."""
     _, _, unravel = flattened(example(architecture(dataset, size.hidden, x.shape[1])))
-    return np.asarray(network.mlp(activation)(unravel(jnp.asarray(size.found.positions[0])), jnp.asarray(x)))
+    return np.asarray(_predicted(on_device(size.found.positions[0]), on_device(x), network.mlp(activation), unravel))
+
+
+@functools.partial(jax.jit, static_argnames=("predict", "unravel"))
+def _predicted(position: Array, x: Array, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Array:
+    return predict(unravel(position), x)
 
 
 def padded(

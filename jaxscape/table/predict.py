@@ -1,6 +1,7 @@
 """What networks say together: their outputs, their scores, and what each column is worth to them."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from jaxscape import losses
 from jaxscape import models as network
 from jaxscape.analysis import attribution, validation
 from jaxscape.analysis.attribution import Importance
+from jaxscape.cores import on_device
 from jaxscape.table.datasets import DataError, Dataset, Task
 
 Loss = Literal["likelihood", "balanced", "auc"]
@@ -84,7 +86,7 @@ def scorer(
         rows = _some_of_each(dataset.task, y, MAX_SCORED, 0)
         x, y = x[rows], y[rows]
     predict = network.mlp(activation)
-    inputs, targets = jnp.asarray(x), jnp.asarray(y)
+    inputs, targets = on_device(x), on_device(y)
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     by_pairs = dataset.task == "binary" and positive.size * negative.size <= _MAX_PAIRS
 
@@ -138,9 +140,9 @@ def column_importance(
     found = attribution.importance(
         key,
         _row_loss(errors, predict, members.unravel),
-        jnp.asarray(members.positions),
-        jnp.asarray(dataset.x_test[rows]),
-        jnp.asarray(dataset.y_test[rows]),
+        on_device(members.positions),
+        on_device(dataset.x_test[rows]),
+        on_device(dataset.y_test[rows]),
         dataset.column,
         x_train=learnt if conditional else None,
         mixture_loss=None if ranked else _loss_together(dataset.task, predict, members.unravel),
@@ -164,7 +166,8 @@ def used_columns(members: Members, dataset: Dataset) -> Bool[np.ndarray, " colum
 
 def input_strengths(members: Members, dataset: Dataset) -> Float[np.ndarray, " columns"]:
     """Return the sum of the magnitudes of the weights from each column, the mean over the networks."""
-    incoming = np.asarray(jax.vmap(members.unravel)(jnp.asarray(members.positions))[0].weights)
+    shape = jax.eval_shape(members.unravel, members.positions[0])[0].weights.shape
+    incoming = members.positions[:, : math.prod(shape)].reshape(-1, *shape)
     sums = np.einsum("m,miu->i", members.weights, np.abs(incoming))
     return np.bincount(dataset.column, sums, minlength=len(dataset.features))
 

@@ -20,6 +20,7 @@ from scipy.special import softmax
 
 from jaxscape import evidence, losses
 from jaxscape import models as network
+from jaxscape.cores import on_device, spread
 from jaxscape.landscape import certify, database, explore
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
@@ -121,10 +122,10 @@ def _with_penalty(dataset: Dataset, config: ExplainConfig) -> Problem:
     seen, weights = _searched(dataset, config, sizes)
     loss = _loss(dataset, config)
     data = losses.Supervised(
-        jnp.asarray(seen.x_train),
-        jnp.asarray(seen.y_train),
-        jnp.asarray(config.penalty, float),
-        None if weights is None else jnp.asarray(weights),
+        on_device(seen.x_train),
+        on_device(seen.y_train),
+        on_device(config.penalty, float),
+        None if weights is None else on_device(weights),
     )
     objective = from_loss(loss(network.mlp(config.activation)), mixture.example(sizes), data)
     everything = np.ones(dataset.x_train.shape[1], bool)
@@ -146,18 +147,18 @@ def _with_evidence(dataset: Dataset, config: ExplainConfig, supported: Mixture) 
     known = size.found.positions[:_NUM_WALKERS, kept] / scale
     starts[: len(known)] = known
     predict = network.mlp(config.activation)
-    x, y = jnp.asarray(seen.x_train), jnp.asarray(seen.y_train)
+    x, y = on_device(seen.x_train), on_device(seen.y_train)
     if config.loss == "auc":
-        data = (losses.Supervised(x, y, 0.0), jnp.asarray(alphas / len(y)))
+        data = (losses.Supervised(x, y, 0.0), on_device(alphas / len(y)))
         objective = from_loss(_penalised_auc(predict), mixture.example(sizes), data)
     else:
         objective = from_rows(
             predict, mixture.errors_of(dataset), mixture.example(sizes), x, y, weights=weights, precision=0.0
         )
         objective = evidence.at(objective, alphas, noise)
-    objective = replace(objective, scale=jnp.asarray(scale))
+    objective = replace(objective, scale=on_device(scale))
     symmetry = network.symmetry(sizes, config.activation)
-    return Problem(objective, symmetry, jnp.asarray(starts), len(known), key, scale, seen, inputs, size.hidden)
+    return Problem(objective, symmetry, on_device(starts), len(known), key, scale, seen, inputs, size.hidden)
 
 
 @functools.cache
@@ -216,13 +217,13 @@ def members_of(
 def posterior_variances(found: Problem, positions: Float[np.ndarray, "m P"]) -> Float[np.ndarray, "m P"]:
     """Return how far each weight may move within the well of each minimum: the diagonal of (rows * Hessian)^-1."""
     number = len(found.seen.y_train)
-    inverses = np.asarray(_inverse_diagonals(found.objective, jnp.asarray(positions)))
-    return np.asarray(found.scale**2 * inverses / number)
+    inverses = spread(lambda x: np.asarray(_inverse_diagonal(found.objective, on_device(x))), list(positions))
+    return np.asarray(found.scale**2 * np.array(inverses) / number)
 
 
 @jax.jit
-def _inverse_diagonals(objective: Objective, positions: Array) -> Array:
-    return jax.lax.map(lambda x: jnp.diag(jnp.linalg.inv(hessian(objective, x))), positions)
+def _inverse_diagonal(objective: Objective, x: Array) -> Array:
+    return jnp.diag(jnp.linalg.inv(hessian(objective, x)))
 
 
 def _searched(
