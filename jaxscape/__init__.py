@@ -15,6 +15,7 @@ from jaxscape.analysis import attribution as attribution
 from jaxscape.analysis import conserved as conserved
 from jaxscape.analysis import disconnectivity as disconnectivity
 from jaxscape.analysis import effects as effects
+from jaxscape.analysis import kinetics as kinetics
 from jaxscape.analysis import multiplicity as multiplicity
 from jaxscape.analysis import thermodynamics as thermodynamics
 from jaxscape.analysis import validation as validation
