@@ -51,8 +51,12 @@ def judge(name: str, methods: Iterable[str]) -> list[dict[str, Any]]:
 
     table = judge_tables.load(name)
     judge_methods.forget()
-    compiling = [0.0]
-    listen = lambda event, seconds, **_: compiling.append(seconds) if "/compile/" in event else None  # noqa: E731
+    compiling: list[tuple[float, float]] = []
+
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        if "/compile/" in event:
+            compiling.append((time.perf_counter() - seconds, time.perf_counter()))
+
     jax.monitoring.register_event_duration_secs_listener(listen)
     rows = []
     for method in methods:
@@ -63,7 +67,7 @@ def judge(name: str, methods: Iterable[str]) -> list[dict[str, Any]]:
             fitted = judge_methods.METHODS[method](table.x, table.y, table.task, seed_of(name))
         if fitted is None:
             continue
-        seconds, compiled = time.perf_counter() - began, sum(compiling)
+        seconds, compiled = time.perf_counter() - began, covered(compiling)
         predicted = fitted.predict(table.x_fresh)
         if table.task == "regression":
             score = r2_score(table.y_fresh, predicted)
@@ -147,6 +151,15 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 
 
 # --- What it says ---------------------------------------------------------------------------------------------------
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Return how long at least one of the spans lasted: threads compile at once."""
+    total, until = 0.0, -np.inf
+    for first, last in sorted(spans):
+        total += max(last - max(first, until), 0.0)
+        until = max(until, last)
+    return total
 
 
 def summary_markdown(judged: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _INTERRUPTED = 130
+_SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal
 
 
 def main(arguments: list[str] | None = None, *, keep_programs: bool = False) -> int:
@@ -149,11 +150,16 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     try:
         with claimed(out), Progress(*columns, TimeElapsedColumn(), console=bars, disable=not bars.is_terminal) as bar:
             task = bar.add_task("reading the table", total=1.0)
+            told = time.monotonic()
 
             def show(fraction: float, text: str) -> None:
+                nonlocal told
                 if interrupted:
                     raise KeyboardInterrupt
                 bar.update(task, completed=fraction, description=text)
+                if bar.disable and time.monotonic() >= told + _SECONDS_BETWEEN_LINES:
+                    told = time.monotonic()
+                    print(f"jaxscape: {fraction:.0%}, {text}", file=sys.stderr, flush=True)
 
             check(config)
             table = datasets.load(options.data, target=options.target, seed=options.seed)

@@ -114,6 +114,20 @@ def content(folder):
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_a_log_gets_a_line_now_and_then_instead_of_a_bar(old_report, table, monkeypatch, capsys):
+    def slow(dataset, config, *, progress, **_):
+        for part, seconds in ((0.1, 30.0), (0.2, 61.0), (0.3, 70.0), (0.4, 122.0)):
+            monkeypatch.setattr(command.time, "monotonic", lambda now=began + seconds: now)
+            progress(part, f"step {part}")
+        raise KeyboardInterrupt
+
+    began = command.time.monotonic()
+    monkeypatch.setattr(explain, "explain_dataset", slow)
+    assert command.main(["explain", str(table), *SMALL, "--out", str(old_report)]) == 130
+    lines = [line for line in capsys.readouterr().err.splitlines() if "step" in line]
+    assert lines == ["jaxscape: 20%, step 0.2", "jaxscape: 40%, step 0.4"]
+
+
 def test_the_old_page_is_gone_before_a_new_landscape_is_written(old_report, table, monkeypatch, capsys):
     def killed(dataset, config, *, checkpoint, **_):
         checkpoint.write_text("new")
