@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None, *, keep_programs: bool = False) -> 
 
     Args:
         arguments: without the name of the program; by default those of the process.
-        keep_programs: keep what is compiled in the user's cache folder, for the rest of the process.
+        keep_programs: compile fast, and keep it in the user's cache folder, for the rest of the process.
 
     Returns:
         the exit code: 0; 2 for input that cannot be used; 130 if interrupted.
@@ -115,6 +115,8 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     from jaxscape.table.explain import explain_dataset
     from jaxscape.table.problem import ExplainConfig, check
 
+    if keep_programs:
+        compilation.compile_fast()
     jax.config.update("jax_enable_x64", True)
     out: Path = options.out
     try:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 MOST_COLUMNS = 256  # of a matrix at once: enough to saturate the processor, bounded memory for wide models
 _CHUNK = 1 << 16  # rows times weights of one chunk of rows, with a lane for every core
-_CHUNK_ROWS, _CHUNK_NUMBERS = 256, 1 << 20  # where the first layer is taken by itself
+_CHUNK_ROWS, _CHUNK_NUMBERS = 512, 1 << 20  # where the first layer is taken by itself
 
 Outputs = Callable[[Any, Any], Float[Array, "N K"]]
 Errors = Callable[[Any, Any], Float[Array, " N"]]
