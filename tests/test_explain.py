@@ -248,7 +248,7 @@ def test_killed_and_resumed_it_reports_the_same_landscape(csv, report, tmp_path)
     out = tmp_path / "report"
     arguments = [sys.executable, "-m", "jaxscape", "explain", str(csv), "--target", "bought", "--out", str(out), *SMALL]
     # Compiled as in this process (tests/conftest.py): other instructions round otherwise.
-    env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
     deadline = time.monotonic() + 240
     while not (out / "landscape.npz").exists() and process.poll() is None and time.monotonic() < deadline:

@@ -13,10 +13,12 @@ from jaxscape import (
     database,
     disconnectivity,
     explore,
+    kinetics,
     objective,
     quench,
     surfaces,
     symmetry,
+    thermodynamics,
 )
 from jaxscape.landscape import certify, ledger
 from jaxscape.landscape import explore as stages
@@ -103,6 +105,17 @@ def test_on_several_cores_it_is_the_same_landscape_to_the_bit(xor):
         cores.use_all_cores(before)
     assert jax.tree.structure(again) == jax.tree.structure(found)
     jax.tree.map(np.testing.assert_array_equal, again, found)
+
+
+def test_rates_forth_and_back_are_in_balance_whatever_the_orders_of_the_points(xor):
+    _, _, _, found, _ = xor
+    minima, temperature = found.minima, 0.05
+    volumes = thermodynamics.log_volumes(
+        minima.energies, minima.log_determinants, minima.log_orders, np.array([temperature])
+    )[0]
+    flow = volumes[:, None] + kinetics.log_rates(found, temperature)
+    assert np.isfinite(flow).sum() >= 6
+    np.testing.assert_allclose(flow[np.isfinite(flow)], flow.T[np.isfinite(flow)], rtol=1e-12)
 
 
 def test_a_budget_of_evaluations_or_seconds_ends_after_a_round(xor):
