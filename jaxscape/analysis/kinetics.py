@@ -125,7 +125,7 @@ def fastest_path(
         ValueError: as for `committors`; if no transition states lead from a source to a target.
     """
     _ids(log_rates, sources=sources, targets=targets)
-    start, end = np.nonzero(np.isfinite(log_rates))
+    start, end = (ids.astype(np.int32) for ids in np.nonzero(np.isfinite(log_rates)))  # csgraph's, in older SciPy
     steps = logsumexp(log_rates, axis=1)[start] - log_rates[start, end]
     # A step that is certain costs nothing, which to csgraph is no step.
     graph = coo_array((np.maximum(steps, np.finfo(float).tiny), (start, end)), shape=log_rates.shape).tocsr()
