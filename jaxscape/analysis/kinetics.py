@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.special import logsumexp
 
+from jaxscape.analysis.thermodynamics import log_volumes
 from jaxscape.landscape.database import Landscape
 
 _NEVER = -np.inf  # the logarithm of a rate or a probability of zero
@@ -42,20 +43,17 @@ def log_rates(landscape: Landscape, temperature: float) -> Float[np.ndarray, "M 
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     minima, states = landscape.minima, landscape.transition_states
-    if not np.all(np.isfinite(minima.log_determinants)) or not np.all(np.isfinite(states.log_determinants)):
-        raise ValueError("log_determinants are not all known: Hessians of large networks are not diagonalised")
     number = len(minima.energies)
     found = np.full((number, number), _NEVER)
+    if len(states.energies) == 0:
+        return found
+    temperatures = np.array([temperature])
     across = states.log_determinants - np.log(np.abs(states.eigenvalues))
+    (wells,) = log_volumes(minima.energies, minima.log_determinants, minima.log_orders, temperatures)
+    (passes,) = log_volumes(states.energies, across, states.log_orders, temperatures)
     for start, end in (states.minima.T, states.minima.T[::-1]):
-        rates = (
-            minima.log_orders[start]
-            - states.log_orders
-            + (minima.log_determinants[start] - across) / 2
-            - (states.energies - minima.energies[start]) / temperature
-            - math.log(2 * math.pi)
-        )
         apart = start != end
+        rates = passes - wells[start] - math.log(2 * math.pi)
         np.logaddexp.at(found, (start[apart], end[apart]), rates[apart])
     return found
 

@@ -4,7 +4,7 @@ import concurrent.futures
 import functools
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -150,7 +150,7 @@ def explain_dataset(
     num_sure = len(np.unique(importance.groups[q_values <= SIGNIFICANT]))
     top = min(num_sure, _MOST_FOLLOWED) or _MOST_FOLLOWED
     progress(0.95, "testing the conserved weights")
-    analysed = conserved_later.result()
+    of_landscape = conserved_later.result()
     progress(0.97, "fitting other models to compare with")
     pool.shutdown()
     return Explanation(
@@ -171,7 +171,7 @@ def explain_dataset(
         strengths=input_strengths(members, dataset),
         ranking=ranking(importance, awake, added),
         stability=attribution.stability(rng, importance, top=top),
-        **analysed._asdict(),
+        **of_landscape,
         train_score=predict.score(task, dataset.y_train, predict.together(members, task, dataset.x_train)),
         test_score=predict.score(task, y_test, together),
         test_scores=np.array([predict.score(task, y_test, each) for each in predictions]),
@@ -180,26 +180,10 @@ def explain_dataset(
     )
 
 
-class _Analysed(NamedTuple):
-    """Those fields of an `Explanation` that are read from the landscape."""
-
-    tree: MergeTree
-    level: float
-    group: Int[np.ndarray, " g"]
-    joined: bool
-    weights: Float[np.ndarray, "g P"]
-    conserved: ConservedWeights
-    levels: list[Superbasin]
-    test: PermutationTest | None
-    matched: PermutationTest | None
-    bins: Int[np.ndarray, " P"]
-    shares: Float[np.ndarray, " columns"]
-
-
 def _conserved_weights(
     explored: Explored, models: Int[np.ndarray, " m"], dataset: Dataset, config: ExplainConfig
-) -> _Analysed:
-    """Choose the group of the lowest minimum, find its conserved weights and test them."""
+) -> dict[str, Any]:
+    """Choose the group of the lowest minimum, find its conserved weights and test them: fields of an `Explanation`."""
     made, landscape = explored.problem, explored.landscape
     energies, symmetry = landscape.minima.energies, made.symmetry
     tree = disconnectivity.tree_of(landscape)
@@ -254,7 +238,7 @@ def _conserved_weights(
     test, matched = jax.tree.map(np.asarray, tests)
     belongs = np.eye(len(dataset.features))[made.seen.column]
     shares = attribution.feature_scores(found, symmetry)[0] @ belongs
-    return _Analysed(
+    return dict(
         tree=tree,
         level=level,
         group=group,
