@@ -17,6 +17,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jaxscape import compilation
+
 FOLDER = Path(__file__).parent
 AT_ONCE = 2
 LONGEST = 600  # seconds for one
@@ -65,6 +67,7 @@ def run(name: str, cache: str) -> bool:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    compilation.compile_fast()  # what is run inherits it
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="smoke-") as cache, ThreadPoolExecutor(AT_ONCE) as pool:
         ok = list(pool.map(lambda name: run(name, cache), names()))

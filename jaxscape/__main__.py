@@ -1,6 +1,7 @@
 """The command line: `python -m jaxscape explain DATA`."""
 
 import argparse
+import contextlib
 import io
 import math
 import os
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _INTERRUPTED = 130
+_SECONDS_OF_TRACING = 2
 _SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal
 
 
@@ -171,7 +173,10 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
                 compilation.use_cache()
             if not (options.resume and checkpoint.exists()):
                 report.discard(out)  # It would soon stand beside the landscape of another job.
-            threading.Thread(target=_import_ahead, daemon=True).start()
+            # Not before the first programs are traced, which needs the interpreter.
+            ahead = threading.Timer(_SECONDS_OF_TRACING, _import_ahead)
+            ahead.daemon = True
+            ahead.start()
             with all_cores():
                 found = explain_dataset(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
             show(0.98, "writing the report")
@@ -257,12 +262,11 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows ? for ±
     code = main(keep_programs=True)
-    if code == _INTERRUPTED:
-        # XLA may still be compiling in other threads, and an orderly exit under them crashes.
+    # An orderly exit takes JAX half a second, and under threads that still compile it crashes.
+    with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

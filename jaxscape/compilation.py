@@ -16,6 +16,8 @@ import jax
 import jaxlib.version
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+from jaxscape import programs
+
 _MOST_BYTES = 2**28  # the programs of about a hundred tables
 _SAMPLE = 2**20
 _PROCESSOR = {"vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features", "isa", "cpu"}
@@ -35,11 +37,12 @@ def compile_fast() -> None:
 
 
 def use_cache() -> Path | None:
-    """Keep what JAX compiles from now on in the user's cache folder and load from it, for the rest of the process.
+    """Keep the library's programs in the user's cache folder and load them from it, for the rest of the process.
 
     Other versions and processors have folders of their own, which stay, but of all files together those used longest
     ago go beyond 256 MB. Nothing is done where JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE says what the
-    user wants, where no folder can be made, or where JAX cannot load without complaint what it has just written.
+    user wants, where no folder can be made, or where XLA cannot load without complaint what it has just written. On
+    other devices than one CPU it is JAX's own cache, which traces a program before it loads it.
 
     Returns:
         the folder in use, or None.
@@ -50,19 +53,22 @@ def use_cache() -> Path | None:
     # On a Mac, older versions crash as they load a large program (github.com/uwplasma/vmex/pull/142).
     if sys.platform == "darwin" and jax.__version_info__ < (0, 10):
         return None
+    one_cpu = [device.platform for device in jax.devices()] == ["cpu"]
     try:
         folder = _home() / digest()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _trim(folder.parent, _MOST_BYTES)
-        # A program takes longer to compile than to load, however small it is.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        if not _loads_what_it_writes():
+        if one_cpu and not _loads_what_it_writes():
             return None
     except (OSError, RuntimeError):  # RuntimeError: no home
         return None
-    # A full disk or an entry cut short costs time, and is nothing the user could mend.
-    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-    _set(str(folder))
+    if one_cpu:
+        programs.keep_in(folder)
+    else:
+        # A full disk or an entry cut short costs time, and is nothing the user could mend.
+        warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+        config.update("jax_compilation_cache_dir", str(folder))
+        reset_cache()
     return folder
 
 
@@ -118,24 +124,12 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _loads_what_it_writes() -> bool:
-    """Try the cache in a folder of its own: on some processors XLA takes its own programs for foreign ones.
+    """Try it in a folder of its own: on some processors XLA takes its own programs for foreign ones.
 
     It says so in some thousand letters for each, loaded or not (github.com/jax-ml/jax/issues/38445).
     """
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
-        _set(folder)
-        try:
-            jax.jit(lambda x: x + 1)(1.0)
-            with _stderr_to(said):
-                jax.jit(lambda x: x + 1)(1.0)
-        finally:
-            _set(None)
-        return os.fstat(said.fileno()).st_size == 0
-
-
-def _set(folder: str | None) -> None:
-    jax.config.update("jax_compilation_cache_dir", folder)
-    reset_cache()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said, _stderr_to(said):
+        return programs.can_be_loaded(Path(folder)) and os.fstat(said.fileno()).st_size == 0
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from scipy.special import erf, erfc, gammaln
 from jaxscape.cores import on_device
 from jaxscape.losses import gaussian_errors
 from jaxscape.objective import Objective, Rows, check_points, value, value_grad_and_gauss_newton
+from jaxscape.programs import program
 
 ALPHAS = (1e-2, 1e6)  # the bounds of a penalty; at the upper one a weight is zero to all purposes
 NOISES = (1e-4, 1e6)
@@ -128,7 +129,7 @@ def compile_ahead(
     groups, starts, alphas = (
         jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes, (int, dtype, dtype), strict=True)
     )
-    _fit.lower(objective, groups, starts, alphas, config).compile()
+    _fit.compile_ahead(objective, groups, starts, alphas, config)
 
 
 class _Here(NamedTuple):
@@ -149,7 +150,7 @@ class _State(NamedTuple):
     noise: Float[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@program(static_argnames=("config",))
 def _fit(objective: Objective, groups: Array, starts: Array, alphas: Array, config: EvidenceConfig) -> Evidence:
     # One after another: their matrices are large enough to fill a core, and a finished one holds up no other.
     run = functools.partial(_one_restart, objective, groups, config)
@@ -258,10 +259,10 @@ def at(
     rows: Rows = objective.data
     dtype = rows.weights.dtype
     errors = Partial(gaussian_errors, jnp.asarray(noise, dtype)) if _is_gaussian(rows) else rows.errors
-    return replace(objective, data=rows._replace(precision=_per_row(alphas, rows.weights), errors=errors))
+    return replace(objective, data=rows._replace(precision=_per_row(on_device(alphas), rows.weights), errors=errors))
 
 
-@jax.jit
+@program
 def _per_row(alphas: Array, weights: Array) -> Array:
     return alphas / jnp.sum(weights)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxscape import curvature
 from jaxscape.cores import on_device
+from jaxscape.programs import program
 
 _HESSIAN_ROWS = 1 << 22  # columns of a Hessian at once times rows of data: each row is held once for every column
 
@@ -229,7 +230,7 @@ def value(objective: Objective, x: Float[Array, " P"]) -> Float[Array, ""]:
     return objective.loss(objective.unravel(unscaled(objective, x)), objective.data)
 
 
-@jax.jit
+@program
 def values(objective: Objective, points: Float[Array, "n P"]) -> Float[Array, " n"]:
     """Return the energies at many points."""
     return jax.vmap(functools.partial(value, objective))(points)

@@ -4,7 +4,6 @@ The good minima of a landscape are a Rashomon set (Fisher, Rudin & Dominici, JML
 the data about equally well. What all of them need, the data need; what one of them needs may be its own habit.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from scipy.stats import t as student_t
 from jaxscape.analysis import conditional
 from jaxscape.analysis.conditional import Replacements
 from jaxscape.analysis.conserved import ConservedWeights
+from jaxscape.programs import program
 from jaxscape.symmetry import Symmetry
 
 RowLoss = Callable[[Float[Array, " P"], Float[Array, "N inputs"], Float[Array, " N"]], Float[Array, " N"]]
@@ -187,7 +187,7 @@ def _change(after: Array, before: Array) -> Array:
     return jnp.where(jnp.abs(after - before) <= rounding, 0, after - before)
 
 
-@functools.partial(jax.jit, static_argnames=("row_loss", "mixture_loss"))
+@program(static_argnames=("row_loss", "mixture_loss"))
 def _importance(
     row_loss: RowLoss,
     mixture_loss: MixtureLoss | None,

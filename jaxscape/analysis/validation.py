@@ -1,6 +1,5 @@
 """Does a model depend on some of its weights? Disturb them, and as many others to compare."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -9,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxscape.programs import program
 
 Intervention = Literal["shuffle", "resample", "zero", "replace"]
 
@@ -244,13 +245,14 @@ def permutation_test(
         if sets.shape[1:] != chosen.shape or not all(np.all(a == b) for a, b in zip(wanted, found, strict=True)):
             raise ValueError("each of the sets must have as many weights in each stratum as the mask")
     bins = layers if control is None else np.asarray(control, int)
-    test = _run(key, models, chosen, layers, bins, sets, constant, score, intervention, num_draws, num_shuffles)
+    run: Callable[..., PermutationTest] = _run  # It takes NumPy's arrays, too.
+    test = run(key, models, chosen, layers, bins, sets, constant, score, intervention, num_draws, num_shuffles)
     if not all(np.all(np.isfinite(scores)) for scores in (test.baseline, test.conserved, test.random)):
         raise ValueError("the score is not finite: an AUC needs rows of both classes")
     return test
 
 
-@functools.partial(jax.jit, static_argnames=("score", "intervention", "num_draws", "num_shuffles"))
+@program(static_argnames=("score", "intervention", "num_draws", "num_shuffles"))
 def _run(
     key: PRNGKeyArray,
     models: Array,

@@ -73,8 +73,8 @@ def polish(objective: Objective, positions: np.ndarray, index: int, config: Expl
         polished = padded(run, 2 * config.num_searches, positions)
         status = polished.point.status
     else:
-        run = functools.partial(newton.polish_matrix_free, objective, index=index)
-        polished, residuals = padded(run, 2 * config.num_searches, positions)
+        matrix_free = functools.partial(newton.polish_matrix_free, objective, index=index)
+        polished, residuals = padded(matrix_free, 2 * config.num_searches, positions)
         status = polished.point.status
         uncertain = np.any(residuals >= np.abs(polished.eigenvalues[:, :2]), axis=1)
         status[(status == Status.CONVERGED) & uncertain] = Status.MAX_EVALUATIONS

@@ -26,6 +26,7 @@ from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.ledger import Search
 from jaxscape.landscape.paths import Paths
 from jaxscape.objective import Objective, check_points, values
+from jaxscape.programs import program
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import Buffer, HoppingConfig, HoppingState
@@ -388,7 +389,7 @@ def _hop(
     return landscape, walkers, len(points.energy)
 
 
-@functools.partial(jax.jit, static_argnames=("width", "capacity"))
+@program(static_argnames=("width", "capacity"))
 def _hop_block(
     objective: Objective,
     walkers: HoppingState,
@@ -405,7 +406,7 @@ def _hop_block(
     return basin_hopping.run(objective, jax.tree.map(block, walkers), config, num_steps=num_steps, capacity=capacity)
 
 
-@jax.jit
+@program
 def _joined(blocks: list[HoppingState]) -> HoppingState:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *blocks)
 
@@ -443,7 +444,7 @@ def _relax(objective: Objective, starts: np.ndarray, ends: np.ndarray, config: E
     return certify.padded(run, config.num_searches, starts, ends)
 
 
-@functools.partial(jax.jit, static_argnames="num_lanes")
+@program(static_argnames=("num_lanes",))
 def _band(
     objective: Objective,
     starts: Array,

@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from jaxscape.objective import Objective, value
+from jaxscape.programs import program
 
 _SAMPLES = 8  # of the energy, on each stretch between two images
 _CAUTION = 2.0  # times the rise between samples that their second differences tell
@@ -39,7 +40,7 @@ def none(dim: int) -> Paths:
     return Paths(np.empty((0, 2), int), np.empty(0), np.empty(0), np.empty((0, 2, dim)))
 
 
-@jax.jit
+@program
 def bounds(objective: Objective, images: Float[Array, "n K P"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Bound the energy on polylines from above.
 

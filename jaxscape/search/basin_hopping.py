@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxscape.objective import Objective
+from jaxscape.programs import program
 from jaxscape.search import gauss_newton, lanes, lbfgs, quench
 from jaxscape.search.gauss_newton import GaussNewtonConfig, GaussNewtonState
 from jaxscape.search.lbfgs import LbfgsConfig, LbfgsState
@@ -66,7 +67,7 @@ class Buffer(NamedTuple):
     overflow: Bool[Array, ""]
 
 
-@jax.jit
+@program
 def init(key: PRNGKeyArray, starts: Float[Array, "B P"], config: HoppingConfig) -> HoppingState:
     """Set out one walker from each row of `starts`."""
     num_walkers = starts.shape[0]
@@ -87,7 +88,7 @@ def _set_out(descent: LbfgsConfig | GaussNewtonConfig, x: Float[Array, " P"]) ->
     return lbfgs.init(x, descent) if isinstance(descent, LbfgsConfig) else gauss_newton.init(x)
 
 
-@functools.partial(jax.jit, static_argnames=("capacity", "refill_every"))
+@program(static_argnames=("capacity", "refill_every"))
 def run(
     objective: Objective,
     state: HoppingState,

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxscape.cores import on_device
 from jaxscape.objective import Objective, check_points, linear_hvp, project, value, value_and_grad, zero_modes
+from jaxscape.programs import program
 from jaxscape.search import eigenpair, lanes, lbfgs
 from jaxscape.search.lbfgs import History, LbfgsConfig
 from jaxscape.search.points import StationaryPoint, Status, rms
@@ -182,7 +183,7 @@ def kernel(objective: Objective, config: FollowingConfig) -> lanes.Kernel:
     )
 
 
-@functools.partial(jax.jit, static_argnames="num_lanes")
+@program(static_argnames=("num_lanes",))
 def search(
     objective: Objective,
     starts: Float[Array, "n P"],
@@ -247,7 +248,7 @@ def push_off(
     return _connections(transition_states, ends, spent)
 
 
-@jax.jit
+@program
 def _connections(transition_states: TransitionState, ends: StationaryPoint, spent: Int[Array, " twice"]) -> Connection:
     converged = (ends.status == Status.CONVERGED) & (ends.energy < jnp.repeat(transition_states.point.energy, 2))
     status = jnp.where(converged, Status.CONVERGED.value, Status.PUSHOFF_FAILED.value)
@@ -256,7 +257,7 @@ def _connections(transition_states: TransitionState, ends: StationaryPoint, spen
     return Connection(transition_states, minus, plus)
 
 
-@jax.jit
+@program
 def _displaced(
     objective: Objective, transition_states: TransitionState, displacement: Float[Array, ""] | float
 ) -> Float[Array, "twice P"]:

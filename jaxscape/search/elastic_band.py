@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxscape.objective import Objective, check_points, value_and_grad
+from jaxscape.programs import program
 from jaxscape.search import lanes, lbfgs
 from jaxscape.search.lbfgs import History
 
@@ -143,7 +144,7 @@ def result(state: BandState) -> Band:
     return Band(state.images, state.energies, state.tangents, maxima, state.num_steps * len(state.energies))
 
 
-@functools.partial(jax.jit, static_argnames="num_lanes")
+@program(static_argnames=("num_lanes",))
 def relax(
     objective: Objective,
     starts: Float[Array, "n P"],

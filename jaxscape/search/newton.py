@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxscape.objective import Objective, hessian, linear_hvp, project, value_and_grad, zero_modes
+from jaxscape.programs import program
 from jaxscape.search import eigenpair, lanes
 from jaxscape.search.factor import eigh
 from jaxscape.search.lbfgs import cap
@@ -56,7 +57,7 @@ class _State(NamedTuple):
     status: Int[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnames="num_lanes")
+@program(static_argnames=("num_lanes",))
 def polish(
     objective: Objective,
     starts: Float[Array, "n P"],
@@ -94,7 +95,7 @@ def polish(
     return lanes.run(kernel, starts, num_lanes=num_lanes, count=count, refill_every=1)
 
 
-@functools.partial(jax.jit, static_argnames=("num_lanes", "num_products"))
+@program(static_argnames=("num_lanes", "num_products"))
 def polish_matrix_free(
     objective: Objective,
     starts: Float[Array, "n P"],

@@ -6,13 +6,14 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from jaxscape.objective import Objective, check_points, value, value_and_grad
+from jaxscape.programs import program
 from jaxscape.search import gauss_newton, lanes, lbfgs
 from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.search.lbfgs import LbfgsConfig
 from jaxscape.search.points import StationaryPoint
 
 
-@functools.partial(jax.jit, static_argnames="num_lanes")
+@program(static_argnames=("num_lanes",))
 def quench(
     objective: Objective,
     starts: Float[Array, "n P"],

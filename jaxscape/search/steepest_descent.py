@@ -6,7 +6,6 @@ flow exactly on the local quadratic model, within the Krylov space of the gradie
 209, 2010), so that stiff directions, which abound in losses, cost no small steps.
 """
 
-import functools
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxscape.objective import Objective, linear_hvp, project, value_and_grad, zero_modes
+from jaxscape.programs import program
 from jaxscape.search import eigenpair, lanes
 from jaxscape.search.points import StationaryPoint, Status, reachable, rms
 
@@ -124,7 +124,7 @@ def step(objective: Objective, state: PathState, config: PathConfig) -> PathStat
     )
 
 
-@functools.partial(jax.jit, static_argnames="num_lanes")
+@program(static_argnames=("num_lanes",))
 def descend(
     objective: Objective,
     starts: Float[Array, "n P"],

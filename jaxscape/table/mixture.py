@@ -22,6 +22,7 @@ from jaxscape.analysis.attribution import near_copies
 from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
+from jaxscape.programs import program
 from jaxscape.table.datasets import DataError, Dataset, drawn
 
 SIZES = ((1,), (2,), (3,), (5,), (8,))
@@ -425,7 +426,7 @@ def added_evidence(
     return gains + plan.weights @ np.asarray(_errors_at(Partial(errors_of(dataset)), known, target))
 
 
-@jax.jit
+@program
 def _errors_at(errors: Any, outputs: Array, y: Array) -> Array:
     found: Array = errors(outputs, y)
     return found
@@ -486,7 +487,7 @@ def outputs_of(dataset: Dataset, size: Size, activation: str, x: Float[np.ndarra
     return np.asarray(_predicted(on_device(size.found.positions[0]), on_device(x), network.mlp(activation), unravel))
 
 
-@functools.partial(jax.jit, static_argnames=("predict", "unravel"))
+@program(static_argnames=("predict", "unravel"))
 def _predicted(position: Array, x: Array, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Array:
     return predict(unravel(position), x)
 

@@ -16,6 +16,7 @@ from jaxscape import models as network
 from jaxscape.analysis import attribution, validation
 from jaxscape.analysis.attribution import Importance
 from jaxscape.cores import on_device
+from jaxscape.programs import program
 from jaxscape.table.datasets import DataError, Dataset, Task
 
 Loss = Literal["likelihood", "balanced", "auc"]
@@ -42,10 +43,11 @@ class Members(NamedTuple):
 
 def outputs(members: Members, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N K"]:
     """Return the outputs of each network."""
-    return np.asarray(_outputs(members.positions, x, network.mlp(members.activation), members.unravel))
+    arrays: tuple[Any, Any] = members.positions, x
+    return np.asarray(_outputs(*arrays, network.mlp(members.activation), members.unravel))
 
 
-@functools.partial(jax.jit, static_argnames=("predict", "unravel"))
+@program(static_argnames=("predict", "unravel"))
 def _outputs(positions: Array, x: Array, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Array:
     return jax.lax.map(lambda weights: predict(unravel(weights), x), positions)
 

@@ -26,6 +26,7 @@ from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.explore import Budget, Exploration
 from jaxscape.objective import Objective, flattened, from_loss, from_rows, hessian, ravel
+from jaxscape.programs import program
 from jaxscape.search.basin_hopping import HoppingConfig
 from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.symmetry import Symmetry
@@ -221,7 +222,7 @@ def posterior_variances(found: Problem, positions: Float[np.ndarray, "m P"]) -> 
     return np.asarray(found.scale**2 * np.array(inverses) / number)
 
 
-@jax.jit
+@program
 def _inverse_diagonal(objective: Objective, x: Array) -> Array:
     return jnp.diag(jnp.linalg.inv(hessian(objective, x)))
 
@@ -240,7 +241,7 @@ def _searched(
     return seen, losses.balanced_weights(seen.y_train) if config.loss == "balanced" else weights
 
 
-@functools.partial(jax.jit, static_argnames="sizes")
+@program(static_argnames=("sizes",))
 def _starts(seed: Int[Array, ""] | int, sizes: tuple[int, ...]) -> tuple[PRNGKeyArray, Float[Array, "B P"]]:
     """Draw the walkers' starts, and a key for what follows: all in one program."""
     key, start_key = jax.random.split(jax.random.key(seed))

@@ -1,0 +1,254 @@
+"""Functions compiled by JAX whose programs outlive the process, so that the next one need not even trace them.
+
+JAX's own cache of compiled programs is asked for a program after it has been traced and lowered, which takes longer
+than to load it. Here a program is known by what it would be made from: the sources of this package, the function with
+all that its closures hold, and the shapes and types of its arguments.
+"""
+
+import contextlib
+import enum
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import os
+import pickle
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import jax
+import numpy as np
+from jax.experimental import serialize_executable
+
+from jaxscape import files
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What they define changes with their versions only.
+_PACKAGES = ("jax", "jaxlib", "jaxtyping", "numpy", "optax")
+_KNOWN = {*_PACKAGES, "builtins", "functools", "jaxscape"}
+
+_folder: Path | None = None
+
+
+def keep_in(folder: Path | None) -> None:
+    """Store the programs of every `Program` in a folder from now on and load them from there; with None, do not.
+
+    Files in it are trusted: whoever can write there can run code here. It should be for one kind of processor and one
+    binary of jaxlib, see `compilation.digest`.
+    """
+    global _folder
+    _folder = folder
+
+
+def can_be_loaded(folder: Path) -> bool:
+    """Try whether XLA loads a program that it has just written to a folder."""
+    path = folder / "trial.program"
+    _store(path, jax.jit(lambda x: x + 1).lower(1.0).compile())
+    loaded = _load(path, jax.tree.structure(((1.0,), {})))
+    return loaded is not None and bool(loaded(1.0) == 2.0)
+
+
+class Program(Generic[P, R]):
+    """A function as compiled by `jax.jit`, its types kept; see `program`."""
+
+    def __init__(self, function: Callable[P, R], static_argnames: Iterable[str]) -> None:
+        functools.update_wrapper(self, function)
+        self.__name__: str = function.__name__
+        self.__qualname__: str = function.__qualname__
+        self._function = function
+        self._static = frozenset(static_argnames)
+        self._names = tuple(inspect.signature(function).parameters)
+        self._jitted: Any = jax.jit(function, static_argnames=tuple(static_argnames))
+        self._known: dict[Any, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R
+        if _folder is not None:
+            static, traced = self._split(args, kwargs)
+            if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(traced)):
+                compiled = self._compiled(_folder, static, traced, args, kwargs)
+                if compiled is not None:
+                    result = compiled(*traced[0], **traced[1])
+                    return result
+        result = self._jitted(*args, **kwargs)
+        return result
+
+    def compile_ahead(self, *args: Any, **kwargs: Any) -> None:
+        """Compile it for such arguments; a `jax.ShapeDtypeStruct` may stand for an array."""
+        if _folder is None or self._compiled(_folder, *self._split(args, kwargs), args, kwargs) is None:
+            self._jitted.lower(*args, **kwargs).compile()
+
+    def __reduce__(self) -> str:
+        return self.__qualname__
+
+    def _split(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Return the static arguments, then the others."""
+        named = [*zip(self._names, args, strict=False), *kwargs.items()]
+        static = tuple((name, value) for name, value in named if name in self._static)
+        positional = tuple(value for name, value in named[: len(args)] if name not in self._static)
+        return static, (positional, {name: value for name, value in kwargs.items() if name not in self._static})
+
+    def _compiled(self, folder: Path, static: Any, traced: Any, args: Any, kwargs: Any) -> Any:
+        """Return the program for such arguments, which the first thread that asks for it loads or makes.
+
+        It is None where its name cannot be told.
+        """
+        leaves, structure = jax.tree.flatten(traced)
+        kinds = tuple(map(jax.typeof, leaves))
+        config: Any = jax.config  # It has an attribute for each setting, which types do not know.
+        place = (static, structure, kinds, config.jax_enable_x64)
+        with self._lock:
+            mine = place not in self._known
+            future = self._known.setdefault(place, Future())
+        if mine:
+            try:
+                what = (_surroundings(), self._function, static, structure, tuple(map(str, kinds)), place[-1])
+                path = folder / f"{_name(what)}.program"
+                compiled = _load(path, structure)
+                if compiled is None:
+                    compiled = self._jitted.lower(*args, **kwargs).compile()
+                    _store(path, compiled)
+                future.set_result(compiled)
+            except _UnknownError:
+                future.set_result(None)
+            except BaseException as error:
+                with self._lock:
+                    del self._known[place]
+                future.set_exception(error)
+                raise
+        return future.result()
+
+
+def _store(path: Path, compiled: Any) -> None:
+    results = jax.tree.unflatten(compiled.out_tree, range(compiled.out_tree.num_leaves))
+    try:
+        content = pickle.dumps((results, serialize_executable.serialize(compiled)[0]))
+    except Exception:  # What holds constants, or cannot be pickled, is made anew each time.
+        return
+    with contextlib.suppress(OSError), files.replacing(path) as file:
+        file.write(content)
+
+
+def _load(path: Path, arguments: Any) -> Any:
+    try:
+        results, content = pickle.loads(path.read_bytes())
+        _load_lapack()
+        return serialize_executable.deserialize_and_load(content, arguments, jax.tree.structure(results))
+    except Exception:  # Whatever a file cut short or of another time brings about: it is made anew.
+        return None
+
+
+@functools.cache
+def _load_lapack() -> None:
+    """A program that calls LAPACK finds it only where one was lowered in this process, and crashes elsewhere."""
+    jax.jit(jax.lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), np.float32))
+
+
+@overload
+def program(function: Callable[P, R], /) -> Program[P, R]: ...
+
+
+@overload
+def program(*, static_argnames: Iterable[str]) -> Callable[[Callable[P, R]], Program[P, R]]: ...
+
+
+def program(function: Callable[P, R] | None = None, /, *, static_argnames: Iterable[str] = ()) -> Any:
+    """Compile a function as `jax.jit` does, and keep its programs where `keep_in` says so.
+
+    >>> @program
+    ... def double(x: float) -> float:
+    ...     return 2 * x
+    >>> double(3.0).item()
+    6.0
+    """
+    static = tuple(static_argnames)
+    return (lambda function: Program(function, static)) if function is None else Program(function, static)
+
+
+class _UnknownError(Exception):
+    """Something whose content cannot be told, such as a function of the user's."""
+
+
+@functools.cache
+def _surroundings() -> tuple[str, ...]:
+    """What programs depend on beside their functions: sources, versions and settings."""
+    sources = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        sources.update(path.read_bytes())
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+    config: Any = jax.config
+    return (sources.hexdigest(), sys.version, os.environ.get("XLA_FLAGS", ""), str(config.values), *versions)
+
+
+def _name(value: Any) -> str:
+    return _digest(value, {}, [])[:32]
+
+
+def _digest(value: Any, known: dict[int, tuple[str, Any]], above: list[int]) -> str:
+    """Return a hash of all that a value consists of; functions are their names, codes and closures.
+
+    `known` keeps what it has seen alive, lest another gets its id; `above` holds the ids of what the value is part of.
+    """
+    if id(value) in above:
+        return f"part of what is {len(above) - above.index(id(value))} above"
+    if id(value) not in known:
+        text, parts = _parts(value)
+        hashed = hashlib.sha256(text)
+        for part in parts:
+            hashed.update(_digest(part, known, [*above, id(value)]).encode())
+        known[id(value)] = hashed.hexdigest(), value
+    return known[id(value)][0]
+
+
+def _parts(value: Any) -> tuple[bytes, Iterable[Any]]:
+    """Return what is to be said of a value itself, and the values it consists of."""
+    kind = type(value)
+    if value is None or value is ... or isinstance(value, (bool, int, float, complex, str, bytes, np.dtype, enum.Enum)):
+        return f"{kind.__name__} {value!r}".encode(), ()
+    if isinstance(value, (type, types.BuiltinFunctionType)):
+        return f"{kind.__name__} {_known_name(value)}".encode(), ()
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        if isinstance(value, jax.core.Tracer) or not isinstance(value.dtype, np.dtype):  # keys of random numbers
+            raise _UnknownError(kind)
+        array = np.asarray(value)
+        return f"array {array.dtype.str} {array.shape} ".encode() + array.tobytes(), ()
+    parts: Iterable[Any]
+    if isinstance(value, types.CodeType):
+        parts = value.co_code, value.co_consts, value.co_names, value.co_firstlineno
+    elif isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        parts = _known_name(value), value.__code__, value.__defaults__, value.__kwdefaults__, cells
+    elif isinstance(value, types.MethodType):
+        parts = value.__func__, value.__self__
+    elif isinstance(value, jax.tree_util.PyTreeDef):
+        parts = value.node_data(), value.children()
+    elif isinstance(value, functools.partial):
+        parts = value.func, value.args, value.keywords
+    elif isinstance(value, dict):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, (tuple, list)):
+        parts = value
+    elif isinstance(value, frozenset):
+        parts = sorted(map(_name, value))
+    elif hasattr(value, "__wrapped__"):
+        parts = (value.__wrapped__,)
+    elif hasattr(value, "__dict__"):
+        parts = _known_name(kind), vars(value)
+    else:
+        raise _UnknownError(kind)
+    return f"{kind.__name__} {len(parts)}".encode(), parts
+
+
+def _known_name(value: Any) -> str:
+    module = value.__module__ or ""
+    if module.partition(".")[0] not in _KNOWN:
+        raise _UnknownError(module)
+    return f"{module}.{value.__qualname__}"
