@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import io
 import math
 import os
@@ -261,6 +262,7 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows ? for ±
+    gc.set_threshold(200_000, 20, 100)  # Tracing makes many objects that stay: looking for waste took half a second.
     code = main(keep_programs=True)
     # An orderly exit takes JAX half a second, and under threads that still compile it crashes.
     with contextlib.suppress(OSError):

@@ -406,9 +406,11 @@ def _hop_block(
     return basin_hopping.run(objective, jax.tree.map(block, walkers), config, num_steps=num_steps, capacity=capacity)
 
 
-@program
 def _joined(blocks: list[HoppingState]) -> HoppingState:
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *blocks)
+    # By NumPy, which has nothing to compile.
+    plain = [block._replace(key=jax.random.key_data(block.key)) for block in blocks]
+    walkers = jax.tree.map(lambda *leaves: on_device(np.concatenate(leaves)), *plain)
+    return walkers._replace(key=jax.random.wrap_key_data(walkers.key))
 
 
 def _search_saddles(
