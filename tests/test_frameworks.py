@@ -35,3 +35,11 @@ def test_networks_of_other_frameworks_need_no_more_than_a_loss(package, script, 
     np.testing.assert_allclose(loss(lowest, (left["x"], left["y"])), 0.08937791, atol=1e-6)
     if script == "pytorch":
         assert float(left["model"](left["torch"].tensor(np.asarray(left["x"])))[1, 0]) > 2
+
+
+@pytest.mark.usefixtures("as_a_user_has_it")
+def test_a_potential_of_ones_own_is_explored(capsys):
+    runpy.run_path(str(NOTEBOOKS / "morse_cluster.py"))
+    plt.close("all")
+    # The Cambridge Cluster Database has -16.207580.
+    assert "4 minima from -16.207580" in capsys.readouterr().out

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from jaxscape import Symmetry, database
 from jaxscape.analysis import thermodynamics
 
 
@@ -21,8 +22,11 @@ def test_occupation_agrees_with_the_integral_over_each_well():
 def test_heat_capacity_is_the_slope_of_the_mean_energy():
     energies, determinants, orders = np.array([0.0, 1.0, 1.2]), np.array([3.0, 1.0, 0.5]), np.array([4, 1, 2])
     temperatures = np.linspace(0.2, 0.8, 5)
-    volumes = thermodynamics.log_volumes(energies, determinants, np.log(orders), temperatures)
-    capacity = thermodynamics.heat_capacity(volumes, energies, temperatures, 6)
+    points, ones = np.zeros((3, 12)), np.ones(3, int)
+    minima = database.Minima(points, energies, np.zeros(3), points, determinants, np.log(orders), ones, ones)
+    # Four atoms: of twelve directions six are translations and rotations.
+    landscape = database.empty(Symmetry((), dim=12, num_atoms=4))._replace(minima=minima)
+    capacity = thermodynamics.heat_capacity(landscape, temperatures)
 
     def mean_energy(shift):
         at = temperatures + shift

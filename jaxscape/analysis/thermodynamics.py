@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logsumexp
 
+from jaxscape.landscape.database import Landscape
+
 
 def log_volumes(
     energies: Float[np.ndarray, " M"],
@@ -56,21 +58,20 @@ def free_energies(
     return -np.asarray(temperatures)[:, None] * np.stack(groups, axis=1)
 
 
-def heat_capacity(
-    log_volume: Float[np.ndarray, "K M"],
-    energies: Float[np.ndarray, " M"],
-    temperatures: Float[np.ndarray, " K"],
-    num_modes: int,
-) -> Float[np.ndarray, " K"]:
+def heat_capacity(landscape: Landscape, temperatures: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
     """Return the heat capacity dU/dT of the configuration, in units of the Boltzmann constant.
 
+    Every direction that is no zero mode is worth 1/2; add as much again for the kinetic energy of atoms.
+
     Args:
-        log_volume: from `log_volumes`, at the same temperatures.
-        energies: of the minima.
-        temperatures: in units of the energy.
-        num_modes: directions that are no zero modes, each worth 1/2; add as much again for the kinetic energy of atoms.
+        landscape: its minima, with determinants.
+        temperatures: in units of the energy, positive.
+
+    Raises:
+        ValueError: if a temperature is not positive, there is no minimum, or a determinant is not known.
     """
-    weights = occupation(log_volume)
-    mean = weights @ energies
-    variance = np.sum(weights * (np.asarray(energies) - mean[:, None]) ** 2, axis=1)
+    minima, symmetry = landscape.minima, landscape.symmetry
+    weights = occupation(log_volumes(minima.energies, minima.log_determinants, minima.log_orders, temperatures))
+    variance = np.sum(weights * (minima.energies - (weights @ minima.energies)[:, None]) ** 2, axis=1)
+    num_modes = symmetry.dim - (6 if symmetry.num_atoms else 0)
     return num_modes / 2 + variance / np.asarray(temperatures) ** 2

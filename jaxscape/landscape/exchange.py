@@ -1,4 +1,4 @@
-"""Databases in the words of others: the files of PATHSAMPLE (also read by pele) and topsearch, networkx, data frames.
+"""Databases in the words of others: files of PATHSAMPLE (also read by pele) and topsearch, networkx, data frames, XYZ.
 
 What other programs wrote comes back as plain arrays: enough for a merge tree or a heat capacity. To go on exploring,
 give the positions to `certify.certified`, which checks every point on the objective.
@@ -7,6 +7,7 @@ give the positions to `certify.certified`, which checks every point on the objec
 import math
 import os
 import re
+import warnings
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,7 @@ _DIGITS = "%.17g"  # enough to give back the same double
 # Fortran writes exponents with a D, and without a letter if they have three digits.
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)|([+-]?(?:\d+\.\d*|\.\d+))([+-]\d{3})")
 _MAX_ORDER = np.iinfo(np.int64).max
+_NONE = np.zeros(0, int)
 
 
 class Stored(NamedTuple):
@@ -33,8 +35,9 @@ class Stored(NamedTuple):
 
     Minima: `positions (M, P)`, `energies (M,)`, `log_determinants (M,)`, `orders (M,)` of the point groups; transition
     states: `ts_positions (T, P)`, `ts_energies (T,)`, `ts_log_determinants (T,)`, `ts_orders (T,)` and `ts_minima (T,
-    2)`, ids from 0. All numbers are finite, orders are at least 1, no transition state lies below its minima. topsearch
-    keeps neither determinants (here 0) nor orders (here 1), and energies to five decimals.
+    2)`, ids from 0. All numbers are finite, orders are at least 1. No transition state lies below its minima: those of
+    the file that do are left out, and `dropped (D,)` are their places there, from 0. topsearch keeps neither
+    determinants (here 0) nor orders (here 1), and energies to five decimals.
     """
 
     positions: Float[np.ndarray, "M P"]
@@ -46,6 +49,7 @@ class Stored(NamedTuple):
     ts_log_determinants: Float[np.ndarray, " T"]
     ts_orders: Int[np.ndarray, " T"]
     ts_minima: Int[np.ndarray, "T 2"]
+    dropped: Int[np.ndarray, " D"]
 
 
 def _principal_moments(landscape: Landscape, positions: Float[np.ndarray, "n P"]) -> Float[np.ndarray, "n 3"]:
@@ -104,27 +108,30 @@ def read_pathsample(folder: str | os.PathLike[str]) -> Stored:
     """Read the files of PATHSAMPLE, as `write_pathsample` names them.
 
     Args:
-        folder: where the four files are.
+        folder: where `min.data` and `ts.data` are; `points.min` and `points.ts`, which are large, may be left out.
 
     Returns:
-        What they hold; without minima, positions have no columns.
+        What they hold; without minima or without `points.min`, positions have no columns.
 
     Raises:
-        FileNotFoundError: if one of the four is missing.
+        FileNotFoundError: if `min.data` or `ts.data` is missing.
         LandscapeFileError: if a file has other columns or anything but finite numbers, if the points do not fit the
-            number of lines, if an order is below 1, or if a transition state joins minima that are not there or lies
-            below one of them.
+            number of lines, if an order is below 1, or if a transition state joins minima that are not there.
+
+    Warns:
+        UserWarning: if transition states lie below one of their minima; they are left out.
     """
     minima, states = _read_table(folder, "min.data", 6), _read_table(folder, "ts.data", 8)
     positions = _read_points(folder, "points.min", minima, None)
-    ts_positions = _read_points(folder, "points.ts", states, positions.shape[1])
+    ts_positions = _read_points(folder, "points.ts", states, positions.shape[1] or None)
     energies, log_determinants = minima.numbers[:, :2].T
     ts_energies, ts_log_determinants = states.numbers[:, :2].T
-    return Stored(
+    found = Stored(
         *(positions, energies, log_determinants, _orders(minima)),
         *(ts_positions, ts_energies, ts_log_determinants, _orders(states)),
-        _pairs(states, (3, 4), ts_energies, energies, first=1),
+        *(_pairs(states, (3, 4), len(energies), first=1), _NONE),
     )
+    return _without_bad_states(found, states)
 
 
 def write_topsearch(folder: str | os.PathLike[str], landscape: Landscape) -> None:
@@ -163,7 +170,10 @@ def read_topsearch(folder: str | os.PathLike[str]) -> Stored:
         FileNotFoundError: if one of the four is missing.
         LandscapeFileError: if a file has other columns or anything but finite numbers, if the coordinates do not fit
             the number of lines, if the ids of the minima are not 0, 1, 2, ... in any order, or if a transition state
-            joins minima that are not there or lies below one of them.
+            joins minima that are not there.
+
+    Warns:
+        UserWarning: if transition states lie below one of their minima; they are left out.
     """
     minima, states = _read_table(folder, "min.data", 2), _read_table(folder, "ts.data", 3)
     positions = _read_coordinates(folder, "min.coords", minima, None)
@@ -171,11 +181,84 @@ def read_topsearch(folder: str | os.PathLike[str]) -> Stored:
     order = _by_id(minima)
     energies, ts_energies = minima.numbers[order, 1], states.numbers[:, 2]
     zeros, ts_zeros = np.zeros(len(energies)), np.zeros(len(ts_energies))
-    return Stored(
+    found = Stored(
         *(positions[order], energies, zeros, zeros.astype(int) + 1),
         *(ts_positions, ts_energies, ts_zeros, ts_zeros.astype(int) + 1),
-        _pairs(states, (0, 1), ts_energies, energies, first=0),
+        *(_pairs(states, (0, 1), len(energies), first=0), _NONE),
     )
+    return _without_bad_states(found, states)
+
+
+def write_xyz(path: str | os.PathLike[str], landscape: Landscape, symbol: str = "X") -> None:
+    """Write the minima of clusters of one kind of atoms as frames of an XYZ file, lowest first, in their own units.
+
+    Args:
+        path: the file, which is replaced.
+        landscape: of clusters.
+        symbol: of the element.
+
+    Raises:
+        ValueError: if the landscape is not one of clusters, or the symbol is not one word.
+    """
+    if not landscape.symmetry.num_atoms:
+        raise ValueError("XYZ files hold atoms, and this is no landscape of clusters: its symmetry has no num_atoms")
+    if symbol.split() != [symbol]:
+        raise ValueError(f"symbol must be one word such as Ar, got {symbol!r}")
+    minima = landscape.minima
+    with replacing(Path(path)) as file:
+        for i in np.argsort(minima.energies, kind="stable").tolist():
+            atoms = minima.positions[i].reshape(-1, 3).tolist()
+            lines = [str(len(atoms)), f"minimum {i}, energy {minima.energies[i]:.17g}"]
+            lines += [f"{symbol} {x:.17g} {y:.17g} {z:.17g}" for x, y, z in atoms]
+            file.write("\n".join([*lines, ""]).encode("ascii"))
+
+
+def read_xyz(path: str | os.PathLike[str]) -> Float[np.ndarray, "n P"]:
+    """Read the frames of an XYZ file, such as starts for `explore` or points for `certify.certified`.
+
+    Args:
+        path: the file. What follows the three coordinates on a line is not read.
+
+    Returns:
+        A row for each frame: the coordinates of the first atom, the second, ...
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        LandscapeFileError: if it has no frame, if frames differ in their atoms, or if a line is not what it should be.
+    """
+    path = Path(path)
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    frames: list[list[float]] = []
+    first, symbols, at = 0, [""], 0
+
+    def wrong(line: int, what: str) -> LandscapeFileError:
+        return LandscapeFileError(f"{path} line {line + 1}: {what}")
+
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1  # between frames, and in the end
+            continue
+        number = lines[at].strip()
+        if not number.isdecimal() or int(number) == 0:
+            raise wrong(at, f"{number!r} is not the number of atoms of a frame")
+        rows = [line.split() for line in lines[at + 2 : at + 2 + int(number)]]
+        if len(rows) < int(number):
+            raise wrong(at, f"a frame of {number} atoms, of which {len(rows)} are there")
+        frame: list[float] = []
+        for row, words in enumerate(rows, at + 2):
+            coordinates = [_number(word) for word in words[1:4]]
+            if len(coordinates) < 3 or not all(map(math.isfinite, coordinates)):
+                raise wrong(row, f"{' '.join(words)!r} is not a symbol and three finite coordinates")
+            frame += coordinates
+        if frames and [words[0] for words in rows] != symbols:
+            raise wrong(at, f"its atoms are not those of the frame on line {first + 1}, in the same order")
+        if not frames:
+            first, symbols = at, [words[0] for words in rows]
+        frames.append(frame)
+        at += 2 + int(number)
+    if not frames:
+        raise LandscapeFileError(f"{path} has no frames")
+    return np.array(frames)
 
 
 def to_networkx(landscape: Landscape) -> "nx.MultiGraph":
@@ -263,6 +346,8 @@ def _read_table(folder: str | os.PathLike[str], name: str, num_columns: int | No
 
 def _read_points(folder: str | os.PathLike[str], name: str, table: _Table, dim: int | None) -> Float[np.ndarray, "n P"]:
     path, number = Path(folder) / name, len(table.lines)
+    if not path.exists():
+        return np.zeros((number, 0))
     content = path.read_bytes()
     if dim is None:
         dim = len(content) // (8 * number) if number else 0
@@ -321,18 +406,24 @@ def _by_id(minima: _Table) -> Int[np.ndarray, " M"]:
     return order
 
 
-def _pairs(
-    states: _Table,
-    columns: tuple[int, int],
-    ts_energies: Float[np.ndarray, " T"],
-    energies: Float[np.ndarray, " M"],
-    first: int,
-) -> Int[np.ndarray, "T 2"]:
+def _pairs(states: _Table, columns: tuple[int, int], num_minima: int, first: int) -> Int[np.ndarray, "T 2"]:
     """Return the minima that each transition state joins, from 0, where `first` is the first number in the file."""
-    pairs = np.column_stack([_ids(states, column, len(energies), first) for column in columns])
-    # Equal energies may stand there: rounding to some decimals makes energies equal, never exchanges them.
-    for row, side in np.argwhere(ts_energies[:, None] < energies[pairs])[:1].tolist():
-        minimum = pairs[row, side]
-        where = f"minimum {minimum + first} of min.data, at {energies[minimum]}"
-        raise _wrong(states, row, f"the transition state at {ts_energies[row]} lies below {where}")
-    return pairs
+    return np.column_stack([_ids(states, column, num_minima, first) for column in columns])
+
+
+def _without_bad_states(found: Stored, states: _Table) -> Stored:
+    """Leave out transition states below their minima, which no merge tree could hold.
+
+    Equal energies may stand: rounding to some decimals makes energies equal, never exchanges them.
+    """
+    bad = np.any(found.ts_energies[:, None] < found.energies[found.ts_minima], axis=1)
+    if not bad.any():
+        return found
+    row = int(np.flatnonzero(bad)[0])
+    warnings.warn(
+        f"{states.path}: {bad.sum()} of {len(bad)} transition states lie below one of their minima and are left out, "
+        f"the first on line {states.lines[row]}, at {found.ts_energies[row]}",
+        stacklevel=3,
+    )
+    kept = {name: getattr(found, name)[~bad] for name in Stored._fields if name.startswith("ts_")}
+    return found._replace(**kept, dropped=np.flatnonzero(bad))
