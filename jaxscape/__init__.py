@@ -17,6 +17,7 @@ from jaxscape.analysis import disconnectivity as disconnectivity
 from jaxscape.analysis import effects as effects
 from jaxscape.analysis import kinetics as kinetics
 from jaxscape.analysis import multiplicity as multiplicity
+from jaxscape.analysis import superbasins as superbasins
 from jaxscape.analysis import thermodynamics as thermodynamics
 from jaxscape.analysis import validation as validation
 from jaxscape.cores import use_all_cores as use_all_cores

@@ -69,6 +69,33 @@ def disconnectivity_graph(
     return ax
 
 
+def barcode(
+    persistence: Float[np.ndarray, " M"], energy: Float[np.ndarray, " M"], *, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw the barcode of a merge tree: a bar for each minimum, from its energy up to where it joins a lower one.
+
+    Args:
+        persistence: from `disconnectivity.persistence`; a bar without end gets an arrow.
+        energy: energies of the minima.
+        ax: where to draw.
+    """
+    ax = _axes(ax)
+    order = np.lexsort((energy, -persistence))
+    top = float(np.max((energy + persistence)[np.isfinite(persistence)], initial=energy.max()))
+    top += 0.05 * (top - float(energy.min())) or 1.0
+    endless = ~np.isfinite(persistence[order])
+    places = np.arange(len(energy))
+    ends = np.where(endless, top, (energy + persistence)[order])
+    ax.hlines(places, energy[order], ends, color=np.where(endless, _GROUP, _SURE), linewidth=2)
+    ax.plot(ends[endless], places[endless], linestyle="none", marker=">", color=_GROUP, markersize=5)
+    ax.set_yticks([])
+    ax.invert_yaxis()
+    ax.set_xlabel("loss")
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
 def feature_bars(
     names: list[str],
     scores: Float[np.ndarray, " features"],

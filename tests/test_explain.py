@@ -85,6 +85,20 @@ def test_multiplicity_is_that_of_the_minima_and_grows_with_their_number(report):
     assert 'id="agreement"' in (report / "index.html").read_text()
 
 
+def test_superbasins_are_compared_wherever_two_large_ones_merge(report):
+    summary = json.loads((report / "summary.json").read_text())
+    found, names = summary["superbasins"], [feature["name"] for feature in summary["features"]]
+    assert found
+    for each in found:
+        assert min(each["minima"]) >= 5
+        assert sum(each["minima"]) <= summary["landscape"]["num_minima"]
+        assert set(each["first"]) <= set(names)
+        assert 0 < each["q_value"] <= 1
+        assert (each["energy"] is None) == (each["barrier"] is None)
+    assert summary["landscape"]["mean_gap"] > 0
+    assert "Along the tree" in (report / "index.html").read_text()
+
+
 def test_the_page_stands_alone_and_escapes_what_comes_from_the_data(report):
     page = (report / "index.html").read_text()
     assert "<script>alert" not in page

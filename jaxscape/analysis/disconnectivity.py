@@ -203,6 +203,26 @@ def superbasins(tree: MergeTree, level: float) -> Int[np.ndarray, " M"]:
     return np.argsort(np.argsort(first))[inverse]
 
 
+def persistence(tree: MergeTree, energy: Float[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
+    """Return how far above each minimum it joins a lower one: the bars of the barcode of the merge tree.
+
+    The lowest minimum of each connected part has a bar without end, infinity; the mean of the others is the mean gap
+    between saddles and minima. As a topologist has it: persistent homology of degree 0 of the sublevel sets
+    (Edelsbrunner, Letscher & Zomorodian, Discrete Comput. Geom. 28, 511, 2002).
+
+    >>> energy = np.array([0.0, 0.1, 0.2])
+    >>> tree = merge_tree(energy, np.array([0.5, 0.9, 0.7]), np.array([[0, 1], [0, 2], [1, 2]]))
+    >>> persistence(tree, energy).tolist()
+    [inf, 0.4, 0.49999999999999994]
+    """
+    lasts = np.full(len(energy), np.inf)
+    lowest = list(range(len(energy)))
+    for (first, second), level in zip(tree.children.tolist(), tree.energy.tolist(), strict=True):
+        lowest.append(lowest[first])  # The cluster with the lower minimum comes first.
+        lasts[lowest[second]] = level - energy[lowest[second]]
+    return lasts
+
+
 def choose_level(tree: MergeTree, energy: Float[np.ndarray, " M"], *, min_size: int = 10) -> float:
     """Choose a level at which the lowest minimum sits in a superbasin that stands out.
 

@@ -1,17 +1,22 @@
-"""Do good networks decide alike? Multiplicity against how good a network must be, with what was not seen beside it."""
+"""Do good networks decide alike? Multiplicity, with what was not seen beside it, and superbasins compared."""
 
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from scipy.stats import false_discovery_control
 
+from jaxscape.analysis import superbasins
+from jaxscape.analysis.attribution import row_weights
 from jaxscape.analysis.multiplicity import Multiplicity, multiplicity
 from jaxscape.landscape import coverage
+from jaxscape.report.sentences import groups
 from jaxscape.table import predict
 from jaxscape.table.explain import Explanation
 
 _MAX_ROWS = 500
 _WITHIN = (0.01, 0.1, np.inf)  # of the lowest loss
+_MAX_MERGES = 20
 
 
 class Agreement(NamedTuple):
@@ -53,3 +58,42 @@ def agreement(explanation: Explanation) -> list[Agreement]:
             Agreement(None, len(counting), None, len(each[0]), multiplicity(probabilities[counting], together))
         )
     return found
+
+
+class Apart(NamedTuple):
+    """Two superbasins that merge at a loss of `energy`, `barrier` above the higher of them (None: nothing joins them);
+    how many `minima` of either side were asked; the column that matters most to each, `first`; Spearman's
+    `rank_correlation` of the two rankings; `q_value`: significance of their difference, adjusted for the number of
+    merges that were looked at."""
+
+    energy: float | None
+    barrier: float | None
+    minima: tuple[int, int]
+    first: tuple[str, str]
+    rank_correlation: float
+    q_value: float
+
+
+def apart(explanation: Explanation) -> list[Apart]:
+    """Say where superbasins merge, the highest first, whether they rank the columns differently."""
+    measured, shown = explanation.importance, groups(explanation)
+    rows = row_weights(measured.strata, measured.shares)
+    order = [measured.groups[members[0]] for members, _ in shown]
+    each = np.array([rows @ increases for increases in measured.increases[: len(explanation.models)]])[:, order]
+    energies = explanation.landscape.minima.energies
+    found = superbasins.compare(explanation.tree, energies, explanation.models, each)[:_MAX_MERGES]
+    if not found:
+        return []
+    names = [name for _, name in shown]
+    adjusted = false_discovery_control([comparison.p_value for comparison in found])
+    return [
+        Apart(
+            comparison.energy if np.isfinite(comparison.energy) else None,
+            comparison.barrier if np.isfinite(comparison.energy) else None,
+            (len(comparison.minima[0]), len(comparison.minima[1])),
+            (names[comparison.importance[0].argmax()], names[comparison.importance[1].argmax()]),
+            comparison.rank_correlation,
+            float(q_value),
+        )
+        for comparison, q_value in zip(found, adjusted, strict=True)
+    ]

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxscape.analysis import disconnectivity
 from jaxscape.evidence import Outcome
 from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
-from jaxscape.report.agreement import agreement
+from jaxscape.report.agreement import agreement, apart
 from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, in_order, measure, verdict
 from jaxscape.table.explain import Explanation
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 def ranks(explanation: Explanation) -> list[dict[str, Any]]:
@@ -78,6 +79,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "num_components": int(database.components(landscape).max()) + 1,
             "num_components_with_paths": int(database.components(landscape, with_paths=True).max()) + 1,
             "certified_share": float(explanation.tree.certified.mean()) if len(explanation.tree.energy) else 1.0,
+            "mean_gap": _mean_gap(explanation),
             "complete": explanation.stopped_by == "complete",
             "stopped_by": explanation.stopped_by,
             "found_lowest_by": explanation.found_lowest,
@@ -107,6 +109,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             }
             for each in agreement(explanation)
         ],
+        "superbasins": [each._asdict() for each in apart(explanation)],
         "ranking": {
             "num_models": len(explanation.models),
             "num_certain": int(np.sum(explanation.q_values <= SIGNIFICANT)),
@@ -141,6 +144,13 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         "seed": config.seed,
         "versions": versions(),
     }
+
+
+def _mean_gap(explanation: Explanation) -> float | None:
+    """Return how far above a minimum it joins a lower one, on average; None where none does."""
+    gaps = disconnectivity.persistence(explanation.tree, explanation.landscape.minima.energies)
+    gaps = gaps[np.isfinite(gaps)]
+    return float(gaps.mean()) if gaps.size else None
 
 
 def _evidence(explanation: Explanation) -> dict[str, Any] | None:
