@@ -86,7 +86,8 @@ def barcode(
     endless = ~np.isfinite(persistence[order])
     places = np.arange(len(energy))
     ends = np.where(endless, top, (energy + persistence)[order])
-    ax.hlines(places, energy[order], ends, color=np.where(endless, _GROUP, _SURE), linewidth=2)
+    colours = np.where(endless, _GROUP, _SURE)
+    ax.hlines(places, energy[order], ends, color=colours, linewidth=2.5, capstyle="round")  # Short ones are dots.
     ax.plot(ends[endless], places[endless], linestyle="none", marker=">", color=_GROUP, markersize=5)
     ax.set_yticks([])
     ax.invert_yaxis()

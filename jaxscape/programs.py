@@ -86,6 +86,10 @@ class Program(Generic[P, R]):
         if _folder is None or self._compiled(_folder, *self._split(args, kwargs), args, kwargs) is None:
             self._jitted.lower(*args, **kwargs).compile()
 
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """Bind it, as functions are: what documents modules takes it for one."""
+        return self if instance is None else types.MethodType(self, instance)
+
     def __reduce__(self) -> str:
         return self.__qualname__
 

@@ -1,7 +1,46 @@
 """Independent explorations of one landscape on any executor: the cores of a machine, Dask, MPI, Slurm.
 
 A shard is a pure function of its number: its starts are every so many-th row, its key is the key folded with the
-number. The landscapes are merged in the order of the shards, whichever ends first.
+number. The landscapes are merged in the order of the shards, whichever ends first. In a script of your own,
+
+```python
+import functools
+import jax
+import jaxscape as js
+
+make = functools.partial(js.surfaces.checkerboard, 4)  # a function of a module, which workers import
+key, starts = jax.random.key(0), 2 * jax.random.normal(jax.random.key(1), (64, 17))
+
+if __name__ == "__main__":
+    executor = None  # a process on each core of this machine
+    landscape = js.explore_on(executor, make, starts, key, shards=16, on_shard=lambda i, found: print(i))
+    js.database.save("landscape.npz", landscape)
+```
+
+`executor` may be, on a cluster of Dask (the extra `distributed`; a worker that dies is replaced, its shard done again),
+
+```python
+from dask.distributed import Client
+
+executor = Client("tcp://scheduler:8786").get_executor()
+```
+
+under MPI, where `mpiexec -n 17 python -m mpi4py.futures script.py` has 16 workers,
+
+```python
+from mpi4py.futures import MPIPoolExecutor
+
+executor = MPIPoolExecutor()
+```
+
+on a machine with Slurm, where each shard becomes a job,
+
+```python
+import submitit
+
+executor = submitit.AutoExecutor(folder="jobs")
+executor.update_parameters(timeout_min=120, cpus_per_task=4, mem_gb=8, slurm_partition="cpu")
+```
 """
 
 import functools

@@ -18,6 +18,9 @@ from jaxtyping import Float, Int
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas import DataFrame, Series
+else:
+    DataFrame = Series = Any  # A named tuple holds its annotations, and pandas is slow to import.
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -75,8 +78,8 @@ class Table(NamedTuple):
     """A table and a question: `name`, the columns `x`, the target `y`, its column `target`, `notes` on it."""
 
     name: str
-    x: "pd.DataFrame"
-    y: "pd.Series"
+    x: DataFrame
+    y: Series
     target: str
     notes: tuple[str, ...] = ()
 
