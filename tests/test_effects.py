@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxscape.analysis.effects import accumulated_effect, contributions
+from jaxscape.analysis.effects import accumulated_effect, contributions, interactions
 
 RNG = np.random.default_rng(0)
 WEIGHTS = np.array([0.25, 0.75])
@@ -68,3 +68,37 @@ def test_drawn_orders_come_near_and_add_up():
     found = contributions(models, x, background, np.arange(6), np.ones(1), np.random.default_rng(0), num_orders=64)
     np.testing.assert_allclose(found.each[0, 2:], (x - background.mean(axis=0))[2:])
     np.testing.assert_allclose((found.base + found.each.sum(axis=1)), models(x[None])[0])
+
+
+def test_only_what_two_columns_do_together_counts_as_interaction():
+    # All 16 corners: every effect is exactly what the formula says.
+    x = np.array(list(itertools.product([-1.0, 1.0], repeat=4)))
+    column = np.arange(4)
+
+    def outputs(x):
+        first = 2 * x[:, 0] * x[:, 1] + x[:, 0] + np.exp(x[:, 2]) + x[:, 3]
+        second = 2 * x[:, 0] * x[:, 1] + 4 * x[:, 2] * x[:, 3]
+        return np.stack([first, second])[..., None]
+
+    found = {each.columns: each for each in interactions(outputs, x, column, [0, 1, 2, 3], WEIGHTS)}
+    assert list(found)[:2] == [(2, 3), (0, 1)]
+    assert found[0, 1].strength == pytest.approx(2)
+    assert found[0, 1].std == pytest.approx(0)
+    # Beside the product, of mean square 4, the first column has an effect of its own in one of the networks.
+    assert found[0, 1].share == pytest.approx(4 / (4 + 0.25**2))
+    assert found[2, 3].strength == pytest.approx(3)
+    assert found[2, 3].std == pytest.approx(math.sqrt(0.25 * 3**2 + 0.75 * 1**2))
+    for pair in ((0, 2), (0, 3), (1, 2), (1, 3)):
+        assert found[pair].strength == pytest.approx(0, abs=1e-12)
+
+
+def test_the_inputs_of_one_column_are_moved_together_and_outputs_add_up():
+    # Three levels, one-hot; two outputs.
+    levels = np.repeat(np.eye(3), 2, axis=0)
+    x = np.column_stack([levels, np.tile([-1.0, 1.0], 3)])
+    effect = np.array([1.0, 2.0, 6.0])
+    (found,) = interactions(
+        lambda x: np.stack([x[:, :3] @ effect * x[:, 3], x[:, 3]], axis=1)[None],
+        x, np.array([0, 0, 0, 1]), [0, 1], np.ones(1),
+    )  # fmt: skip
+    assert found.strength == pytest.approx(effect.std())

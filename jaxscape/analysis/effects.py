@@ -89,6 +89,63 @@ def accumulated_effect(
     return Effect(at, each - (middle @ (counts / counts.sum()))[:, None], weights)
 
 
+class Interaction(NamedTuple):
+    """What two columns do together beyond what each does: `columns`; `strength`, in units of the output, the root mean
+    square of it, of all networks together; `std`: how far the strengths of the networks lie from that; `share`: of the
+    joint effect of the two, 0 for a sum of two effects, 1 where neither has one of its own."""
+
+    columns: tuple[int, int]
+    strength: float
+    std: float
+    share: float
+
+
+def interactions(
+    outputs: Callable[[Float[np.ndarray, "R inputs"]], Float[np.ndarray, "m R K"]],
+    x: Float[np.ndarray, "N inputs"],
+    column: Int[np.ndarray, " inputs"],
+    chosen: list[int],
+    weights: Float[np.ndarray, " m"],
+) -> list[Interaction]:
+    """Rank pairs of columns by how far their joint effect is from a sum of two effects.
+
+    The H statistic of Friedman & Popescu (Ann. Appl. Stat. 2, 916, 2008, eq. 44), whose numerator ranks: the ratio is
+    large by chance where two columns do next to nothing (Inglis, Parnell & Hurley, J. Comput. Graph. Stat. 31, 766,
+    2022). Effects are partial dependences on the rows given: columns that move together are asked about where there are
+    no data. Give the outputs that are added up, such as logits: probabilities are no sum of anything.
+
+    Args:
+        outputs: the outputs of all networks.
+        x: rows; N squared of them are predicted for each column and each pair.
+        column: the column that each input belongs to.
+        chosen: columns, of which all pairs are asked.
+        weights: of the networks, 1 in all.
+
+    Returns:
+        The pairs, the strongest first.
+    """
+
+    def dependence(columns: tuple[int, ...]) -> Float[np.ndarray, "m N K"]:
+        moved = np.isin(column, columns)
+        rows = np.where(moved, x[:, None], x).reshape(-1, x.shape[1])
+        found = outputs(rows)
+        means = found.reshape(len(weights), len(x), len(x), -1).mean(axis=2)
+        return np.asarray(means - means.mean(axis=1, keepdims=True))
+
+    alone = {one: dependence((one,)) for one in chosen}
+    found = []
+    for pair in itertools.combinations(chosen, 2):
+        both = dependence(pair)
+        beyond = both - alone[pair[0]] - alone[pair[1]]
+        each = np.sqrt(np.mean(np.sum(beyond**2, axis=2), axis=1))
+        together, joint = np.tensordot(weights, beyond, 1), np.tensordot(weights, both, 1)
+        strength = math.sqrt(np.mean(np.sum(together**2, axis=1)))
+        total = math.sqrt(np.mean(np.sum(joint**2, axis=1)))
+        std = math.sqrt(weights @ (each - strength) ** 2)
+        found.append(Interaction(pair, strength, std, min((strength / total) ** 2, 1.0) if total > 0 else 0.0))
+    return sorted(found, key=lambda interaction: -interaction.strength)
+
+
 def contributions(
     predict: Predict,
     x: Float[np.ndarray, " inputs"],

@@ -1,6 +1,7 @@
 """From an explanation to words, numbers, figures and a page."""
 
 from jaxscape.report.figures import draw_features as draw_features
+from jaxscape.report.figures import with_effects as with_effects
 from jaxscape.report.page import as_text as as_text
 from jaxscape.report.page import discard as discard
 from jaxscape.report.page import write as write

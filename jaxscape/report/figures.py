@@ -32,7 +32,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     num_bars = min(len(groups(explanation)), 12)
     num_inputs, longest = len(inputs), min(max(map(len, inputs)), 32)
     path = conserved.funnel(explanation.levels, int(explanation.models[0]))
-    shown = _with_effects(explanation)
+    shown = with_effects(explanation)
     sizes = {"features": (7.5, 0.9 + 0.32 * num_bars)}
     if shown:
         sizes["effects"] = (8.5, 2.6 * -(-len(shown) // 3))
@@ -78,7 +78,7 @@ def draw_features(explanation: Explanation, ax: "Axes | None" = None) -> "Axes":
     return plotting.feature_bars(names, mean, explanation.by_chance[ids], sure=sure, ax=ax)
 
 
-def _with_effects(explanation: Explanation) -> list[int]:
+def with_effects(explanation: Explanation) -> list[int]:
     """List the columns whose effects are drawn: of those that matter with confidence the first."""
     if explanation.dataset.encoding is None:
         return []

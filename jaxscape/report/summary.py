@@ -11,7 +11,9 @@ from jaxscape.evidence import Outcome
 from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
 from jaxscape.report.agreement import agreement, apart
+from jaxscape.report.figures import with_effects
 from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, in_order, measure, verdict
+from jaxscape.table.effects import column_interactions
 from jaxscape.table.explain import Explanation
 
 SCHEMA_VERSION = 6
@@ -109,6 +111,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             }
             for each in agreement(explanation)
         ],
+        "interactions": _interactions(explanation),
         "superbasins": [each._asdict() for each in apart(explanation)],
         "ranking": {
             "num_models": len(explanation.models),
@@ -144,6 +147,20 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         "seed": config.seed,
         "versions": versions(),
     }
+
+
+def _interactions(explanation: Explanation) -> list[dict[str, Any]]:
+    """Rank the pairs of the columns whose effects are shown."""
+    places, features = with_effects(explanation), explanation.dataset.features
+    return [
+        {
+            "columns": [features[place] for place in each.columns],
+            "strength": each.strength,
+            "std_over_networks": each.std,
+            "share": each.share,
+        }
+        for each in (column_interactions(explanation, places) if len(places) > 1 else [])
+    ]
 
 
 def _mean_gap(explanation: Explanation) -> float | None:

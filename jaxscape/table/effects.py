@@ -1,35 +1,67 @@
 """How the networks of an explanation predict, and how that moves with a column, in the table's own units."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxscape.analysis.effects import Effect, Predict, accumulated_effect
+from jaxscape.analysis.effects import Effect, Interaction, Predict, accumulated_effect, interactions
 from jaxscape.table import predict
 from jaxscape.table.datasets import Encoding
 from jaxscape.table.explain import Explanation
 
 _MAX_ROWS = 2000  # that effects are measured on, and that are predicted at once
+_PAIRED_ROWS = 50  # each is predicted with the values of each
 
 
 def outputs_of(explanation: Explanation) -> Predict:
     """Return `outputs(x) -> (m, R)`: what each network predicts for encoded rows, in units of the target, or as the
     probability of the second of two classes, the last of several."""
-    members, dataset, quantity = explanation.members, explanation.dataset, encoding_of(explanation).quantity
-    # In blocks of as many rows as are held out: for these a program is compiled already.
-    size = min(len(dataset.x_test), _MAX_ROWS)
+    members, dataset = explanation.members, explanation.dataset
 
     def outputs(x: Float[np.ndarray, "R inputs"]) -> Float[np.ndarray, "m R"]:
-        filled = np.concatenate([x, np.zeros((-len(x) % size, x.shape[1]))])
-        with jax.enable_x64(True):
-            blocks = np.split(filled, len(filled) // size)
-            found = np.concatenate([predict.each(members, dataset.task, block) for block in blocks], axis=1)
-        found = found[:, : len(x)]
-        if dataset.task == "multiclass":
-            return found[..., -1]
-        return found if quantity is None else found * quantity.spread * quantity.scale
+        found = _in_blocks(explanation, lambda block: predict.each(members, dataset.task, block), x)
+        return found[..., -1] if dataset.task == "multiclass" else found * _unit(explanation)
 
     return outputs
+
+
+def column_interactions(explanation: Explanation, places: list[int]) -> list[Interaction]:
+    """Rank pairs of columns by what they do together, in units of the target, or of logits (of several classes the
+    length of the vector of all, less their mean).
+
+    Args:
+        explanation: of a table whose encoding is known.
+        places: of the columns, in the dataset.
+    """
+    members, dataset = explanation.members, explanation.dataset
+
+    def outputs(x: Float[np.ndarray, "R inputs"]) -> Float[np.ndarray, "m R K"]:
+        found = _in_blocks(explanation, lambda block: predict.outputs(members, block), x)
+        # Of several classes what is added to all logits changes nothing.
+        return found * _unit(explanation) if found.shape[2] == 1 else found - found.mean(axis=2, keepdims=True)
+
+    rng = np.random.default_rng(explanation.config.seed)
+    rows = rng.choice(len(dataset.x_train), min(_PAIRED_ROWS, len(dataset.x_train)), replace=False)
+    return interactions(outputs, dataset.x_train[rows], dataset.column, places, members.weights)
+
+
+def _in_blocks(
+    explanation: Explanation, run: Callable[[np.ndarray], np.ndarray], x: Float[np.ndarray, "R inputs"]
+) -> Float[np.ndarray, "m R *K"]:
+    """Predict rows in blocks of as many as are held out: for these a program is compiled already."""
+    size = min(len(explanation.dataset.x_test), _MAX_ROWS)
+    filled = np.concatenate([x, np.zeros((-len(x) % size, x.shape[1]))])
+    with jax.enable_x64(True):
+        found = [run(block) for block in np.split(filled, len(filled) // size)]
+    return np.concatenate(found, axis=1)[:, : len(x)]
+
+
+def _unit(explanation: Explanation) -> float:
+    """Return what a unit of the networks' output is in units of the target; 1 for classes."""
+    quantity = encoding_of(explanation).quantity
+    return 1.0 if quantity is None else quantity.spread * quantity.scale
 
 
 def column_effect(explanation: Explanation, place: int) -> tuple[Effect, list[str] | None]:

@@ -109,6 +109,33 @@ class Result:
             raise DataError(f"column {column!r} is a quantity: its effect has places of its own")
         return names
 
+    def interactions(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Rank pairs of columns whose effects do not add up, by the H statistic; see `effects.interactions`.
+
+        Args:
+            columns: whose pairs are asked; by default the first five that matter with confidence.
+
+        Returns:
+            For each pair its `strength`, in units of the target or of logits, how far the networks differ,
+            `std_over_networks`, and the `share` of the joint effect, the strongest first.
+
+        Raises:
+            DataError: if there is no such column.
+        """
+        import pandas as pd
+
+        from jaxscape import report
+
+        features = self.explanation.dataset.features
+        default = report.with_effects(self.explanation)
+        places = default if columns is None else [self._place(column) for column in columns]
+        found = effects.column_interactions(self.explanation, places)
+        names = pd.MultiIndex.from_tuples(
+            [(features[a], features[b]) for (a, b), *_ in found], names=["column", "other"]
+        )
+        content = [each[1:] for each in found]
+        return pd.DataFrame(content, index=names, columns=["strength", "std_over_networks", "share"])
+
     def row(self, i: Any) -> "pd.DataFrame":
         """Say what moved the prediction of one row away from the mean: Shapley values.
 
