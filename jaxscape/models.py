@@ -1,7 +1,8 @@
 """The reference network: a multilayer perceptron of any depth, and what leaves it unchanged."""
 
 import itertools
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,13 +13,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxscape.symmetry import HiddenLayer, Symmetry
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "sin": jnp.sin,
-    "sigmoid": jax.nn.sigmoid,
-    "softplus": jax.nn.softplus,
-    "gelu": jax.nn.gelu,
-}
+# Not to be added to: a stored program is known by the name of its activation.
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = types.MappingProxyType(
+    {
+        "tanh": jnp.tanh,
+        "sin": jnp.sin,
+        "sigmoid": jax.nn.sigmoid,
+        "softplus": jax.nn.softplus,
+        "gelu": jax.nn.gelu,
+    }
+)
 _ODD = frozenset({"tanh", "sin"})
 
 

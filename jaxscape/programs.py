@@ -34,6 +34,8 @@ R = TypeVar("R")
 _PACKAGES = ("jax", "jaxlib", "jaxtyping", "numpy", "optax")
 _KNOWN = {*_PACKAGES, "builtins", "functools", "jaxscape"}
 
+_MOST_KNOWN = 256  # of one function, in memory
+
 _folder: Path | None = None
 
 
@@ -112,20 +114,22 @@ class Program(Generic[P, R]):
         with self._lock:
             mine = place not in self._known
             future = self._known.setdefault(place, Future())
+            if len(self._known) > _MOST_KNOWN:
+                del self._known[next(iter(self._known))]
         if mine:
             try:
-                what = (_surroundings(), self._function, static, structure, tuple(map(str, kinds)), place[-1])
-                path = folder / f"{_name(what)}.program"
-                compiled = _load(path, structure)
+                name = _name((self._function, static, structure, tuple(map(str, kinds)), place[-1], _surroundings()))
+                if name is None:
+                    future.set_result(None)
+                    return None
+                compiled = _load(folder / f"{name}.program", structure)
                 if compiled is None:
                     compiled = self._jitted.lower(*args, **kwargs).compile()
-                    _store(path, compiled)
+                    _store(folder / f"{name}.program", compiled)
                 future.set_result(compiled)
-            except _UnknownError:
-                future.set_result(None)
             except BaseException as error:
                 with self._lock:
-                    del self._known[place]
+                    self._known.pop(place, None)
                 future.set_exception(error)
                 raise
         return future.result()
@@ -192,8 +196,12 @@ def _surroundings() -> tuple[str, ...]:
     return (sources.hexdigest(), sys.version, os.environ.get("XLA_FLAGS", ""), str(config.values), *versions)
 
 
-def _name(value: Any) -> str:
-    return _digest(value, {}, [])[:32]
+def _name(value: Any) -> str | None:
+    """Return a hash of what a program is made from, None where that cannot be told."""
+    try:
+        return _digest(value, {}, [])[:32]
+    except (_UnknownError, ValueError, RecursionError):  # ValueError: a cell of a closure that is not filled yet
+        return None
 
 
 def _digest(value: Any, known: dict[int, tuple[str, Any]], above: list[int]) -> str:
@@ -241,10 +249,10 @@ def _parts(value: Any) -> tuple[bytes, Iterable[Any]]:
     elif isinstance(value, (tuple, list)):
         parts = value
     elif isinstance(value, frozenset):
-        parts = sorted(map(_name, value))
+        parts = sorted(_digest(each, {}, []) for each in value)
     elif hasattr(value, "__wrapped__"):
         parts = (value.__wrapped__,)
-    elif hasattr(value, "__dict__"):
+    elif hasattr(value, "__dict__") and not isinstance(value, types.ModuleType):
         parts = _known_name(kind), vars(value)
     else:
         raise _UnknownError(kind)

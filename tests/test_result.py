@@ -161,3 +161,35 @@ def test_estimators_work_where_scikit_learn_does(frame):
     assert pipeline[-1].n_features_in_ == 3
     with pytest.raises(DataError, match="X has 2 columns where there were 3"):
         pipeline[-1].predict(values[:, :2])
+
+
+def test_other_splits_are_asked_and_tests_allow_for_what_they_share(result, frame):
+    found = result.over_splits(2)
+    assert found.importance.shape == (2, 5)
+    np.testing.assert_array_equal(found.importance[0], result.explanation.importance.mean)
+    assert not np.array_equal(found.importance[0], found.importance[1])
+    assert found.rows == (105, 45)
+    shown = found.frame()
+    # Both splits call the two columns that drive it.
+    assert set(shown.index[shown["times_called"] == 2]) == {"age", "shop"}
+    assert shown["times_first"].sum() == 2
+    means, spread = found.importance.mean(axis=0), found.importance.std(axis=0, ddof=1)
+    place = found.features.index("age")
+    assert shown.loc["age", "importance"] == pytest.approx(means[place])
+    # One degree of freedom: Student's t is Cauchy's distribution.
+    value = means[place] / (spread[place] * np.sqrt(1 / 2 + 45 / 105))
+    assert shown.loc["age", "p_value"] == pytest.approx(0.5 - np.arctan(value) / np.pi)
+    with pytest.raises(DataError, match="at least two, got 1"):
+        result.over_splits(1)
+    with pytest.raises(DataError, match="no other split"):
+        js.table.result.Result(result.explanation, result.table, None, True).over_splits(2)
+
+
+def test_pairs_of_columns_that_are_asked_for_are_ranked(result):
+    found = result.interactions(["age", "shop", "3"])
+    assert set(found.index) == {("age", "shop"), ("age", "3"), ("shop", "3")}
+    assert found["strength"].is_monotonic_decreasing
+    assert found["share"].between(0, 1).all()
+    assert len(result.interactions()) == 1
+    with pytest.raises(DataError, match="is not there"):
+        result.interactions(["age", "weight"])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from jaxscape.table.explain import Explanation
+    from jaxscape.table.splits import Splits
 
 _BACKGROUND = 100
 _SHOWN = 10  # columns, in a card
@@ -35,15 +36,19 @@ _SHOWN = 10  # columns, in a card
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What `explain` found out: `explanation`, in full; `table`: the rows that it was asked about.
+    """What `explain` found out: `explanation`, in full; `table`: the rows that it was asked about, with their `groups`;
+    `chosen_split`: the rows to hold out were given.
 
-    `frame()` ranks the columns; `plot()`, `plot_effect(column)`, `plot_graph()` draw; `effect(column)` and `row(i)` say
-    how a column acts and what moved one prediction; `predict(X)` predicts; `write(folder)` writes the page; `summary()`
-    is the same as numbers; `save(file)` keeps the landscape.
+    `frame()` ranks the columns; `plot()`, `plot_effect(column)`, `plot_graph()` draw; `effect(column)`,
+    `interactions()` and `row(i)` say how columns act, which act together and what moved one prediction; `over_splits()`
+    asks other rows; `predict(X)` predicts; `write(folder)` writes the page; `summary()` is the same as numbers;
+    `save(file)` keeps the landscape.
     """
 
     explanation: "Explanation"
     table: Table
+    groups: Any = None
+    chosen_split: bool = False
 
     def frame(self) -> "pd.DataFrame":
         """Return the columns from the most important to the least, as in `features.csv`; see `report.ranks`."""
@@ -52,6 +57,28 @@ class Result:
         from jaxscape import report
 
         return pd.DataFrame(report.ranks(self.explanation)).set_index("name")
+
+    def over_splits(self, number: int = 5, *, progress: Progress | None = None) -> "Splits":
+        """Ask whether other rows would have given the same answer: do the whole job again on other splits.
+
+        Args:
+            number: of splits into training and held-out rows, this result included; each takes as long as it did.
+            progress: called with the fraction done and what is being done; in a notebook a bar by default.
+
+        Returns:
+            The importance of each column in each split; `.frame()` has means, tests that allow for what the splits
+            share, and how often each column is called and comes first.
+
+        Raises:
+            DataError: if the rows to hold out were given, so that there is no other split, or `number` is below two.
+        """
+        from jaxscape.table.splits import over_splits
+
+        if self.chosen_split:
+            raise DataError("the rows to hold out were given (held_out): there is no other split of the same kind")
+        shown = _bar() if progress is None else contextlib.nullcontext(progress)
+        with shown as tell, jax.enable_x64(True), all_cores():
+            return over_splits(self.explanation, self.table, self.groups, number, tell)
 
     def summary(self) -> dict[str, Any]:
         """Return the content of `summary.json`."""
@@ -335,7 +362,7 @@ def explain(
     check(config, dataset)
     shown = _bar() if progress is None else contextlib.nullcontext(progress)
     with shown as tell, jax.enable_x64(True), all_cores():
-        return Result(explain_dataset(dataset, config, progress=tell), table)
+        return Result(explain_dataset(dataset, config, progress=tell), table, groups, held_out is not None)
 
 
 @contextlib.contextmanager
