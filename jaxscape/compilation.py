@@ -8,7 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,6 +57,8 @@ def use_cache() -> Path | None:
     try:
         folder = _home() / digest()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(folder):
+            return None
         _trim(folder.parent, _MOST_BYTES)
         if one_cpu and not _loads_what_it_writes():
             return None
@@ -103,6 +105,12 @@ def _home() -> Path:
     return (chosen if chosen.is_absolute() else Path.home() / usual) / "jaxscape"
 
 
+def _is_ours(folder: Path) -> bool:
+    """Say that nobody else can write there: what is loaded is run."""
+    found = folder.stat()
+    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+
+
 def _trim(folder: Path, most: int) -> None:
     """Delete the files used longest ago until no more than `most` bytes are left.
 
@@ -119,8 +127,9 @@ def _trim(folder: Path, most: int) -> None:
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for path in folder.rglob("*"):
-        if path.is_file():
-            yield path, path.stat()
+        with suppress(FileNotFoundError):  # Another process may have put a new one in its place.
+            if path.is_file():
+                yield path, path.stat()
 
 
 def _loads_what_it_writes() -> bool:

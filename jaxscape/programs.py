@@ -34,7 +34,10 @@ R = TypeVar("R")
 _PACKAGES = ("jax", "jaxlib", "jaxtyping", "numpy", "optax")
 _KNOWN = {*_PACKAGES, "builtins", "functools", "jaxscape"}
 
-_MOST_KNOWN = 256  # of one function, in memory
+_MOST_KNOWN = 32  # of one function, in memory
+_JITTED = type(jax.jit(lambda x: x))
+_CACHED = type(functools.cache(lambda: None))
+_SCALARS = (bool, int, float, complex, str, bytes)
 
 _folder: Path | None = None
 
@@ -109,8 +112,7 @@ class Program(Generic[P, R]):
         """
         leaves, structure = jax.tree.flatten(traced)
         kinds = tuple(map(jax.typeof, leaves))
-        config: Any = jax.config  # It has an attribute for each setting, which types do not know.
-        place = (static, structure, kinds, config.jax_enable_x64)
+        place = (static, structure, kinds, _settings())
         with self._lock:
             mine = place not in self._known
             future = self._known.setdefault(place, Future())
@@ -118,8 +120,10 @@ class Program(Generic[P, R]):
                 del self._known[next(iter(self._known))]
         if mine:
             try:
-                name = _name((self._function, static, structure, tuple(map(str, kinds)), place[-1], _surroundings()))
-                if name is None:
+                what = (static, structure, self._function, tuple(map(str, kinds)), str(place[-1]), _surroundings())
+                if (name := _name(what)) is None:
+                    with self._lock:  # It is kept by `jax.jit`, and here it would keep alive what the user let go.
+                        self._known.pop(place, None)
                     future.set_result(None)
                     return None
                 compiled = _load(folder / f"{name}.program", structure)
@@ -185,15 +189,25 @@ class _UnknownError(Exception):
     """Something whose content cannot be told, such as a function of the user's."""
 
 
+def _settings() -> tuple[Any, ...]:
+    """Return JAX's settings as they are here and now, in this thread."""
+    return tuple(getattr(jax.config, name) for name in _setting_names())
+
+
+@functools.cache
+def _setting_names() -> tuple[str, ...]:
+    config: Any = jax.config
+    return tuple(sorted(name for name in config.values if hasattr(config, name)))
+
+
 @functools.cache
 def _surroundings() -> tuple[str, ...]:
-    """What programs depend on beside their functions: sources, versions and settings."""
+    """What programs depend on beside their functions and JAX's settings: sources, versions, flags of XLA."""
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         sources.update(path.read_bytes())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
-    config: Any = jax.config
-    return (sources.hexdigest(), sys.version, os.environ.get("XLA_FLAGS", ""), str(config.values), *versions)
+    return (sources.hexdigest(), sys.version, os.environ.get("XLA_FLAGS", ""), *versions)
 
 
 def _name(value: Any) -> str | None:
@@ -221,12 +235,22 @@ def _digest(value: Any, known: dict[int, tuple[str, Any]], above: list[int]) -> 
 
 
 def _parts(value: Any) -> tuple[bytes, Iterable[Any]]:
-    """Return what is to be said of a value itself, and the values it consists of."""
+    """Return what is to be said of a value itself, and the values it consists of.
+
+    Raises:
+        _UnknownError: for what is not of the packages that are known, such as functions and classes of the user's, also
+            where they pass for others.
+    """
     kind = type(value)
-    if value is None or value is ... or isinstance(value, (bool, int, float, complex, str, bytes, np.dtype, enum.Enum)):
+    if value is None or value is ... or kind in _SCALARS:
         return f"{kind.__name__} {value!r}".encode(), ()
+    if isinstance(value, np.dtype):
+        return f"dtype {value.str}".encode(), ()
     if isinstance(value, (type, types.BuiltinFunctionType)):
         return f"{kind.__name__} {_known_name(value)}".encode(), ()
+    name = _known_name(kind)
+    if isinstance(value, enum.Enum):
+        return f"{name} {value.name}".encode(), ()
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         if isinstance(value, jax.core.Tracer) or not isinstance(value.dtype, np.dtype):  # keys of random numbers
             raise _UnknownError(kind)
@@ -236,6 +260,7 @@ def _parts(value: Any) -> tuple[bytes, Iterable[Any]]:
     if isinstance(value, types.CodeType):
         parts = value.co_code, value.co_consts, value.co_names, value.co_firstlineno
     elif isinstance(value, types.FunctionType):
+        _check_known(value.__globals__.get("__name__"))  # `functools.wraps` lends a function another's module.
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         parts = _known_name(value), value.__code__, value.__defaults__, value.__kwdefaults__, cells
     elif isinstance(value, types.MethodType):
@@ -250,17 +275,20 @@ def _parts(value: Any) -> tuple[bytes, Iterable[Any]]:
         parts = value
     elif isinstance(value, frozenset):
         parts = sorted(_digest(each, {}, []) for each in value)
-    elif hasattr(value, "__wrapped__"):
-        parts = (value.__wrapped__,)
+    elif isinstance(value, (_JITTED, _CACHED, Program)):
+        parts = (getattr(value, "__wrapped__"),)  # noqa: B009  (types do not know it)
     elif hasattr(value, "__dict__") and not isinstance(value, types.ModuleType):
-        parts = _known_name(kind), vars(value)
+        parts = (vars(value),)
     else:
         raise _UnknownError(kind)
-    return f"{kind.__name__} {len(parts)}".encode(), parts
+    return f"{name} {len(parts)}".encode(), parts
 
 
 def _known_name(value: Any) -> str:
-    module = value.__module__ or ""
-    if module.partition(".")[0] not in _KNOWN:
+    _check_known(value.__module__)
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def _check_known(module: str | None) -> None:
+    if (module or "builtins").partition(".")[0] not in _KNOWN:
         raise _UnknownError(module)
-    return f"{module}.{value.__qualname__}"

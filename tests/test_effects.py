@@ -102,3 +102,10 @@ def test_the_inputs_of_one_column_are_moved_together_and_outputs_add_up():
         x, np.array([0, 0, 0, 1]), [0, 1], np.ones(1),
     )  # fmt: skip
     assert found.strength == pytest.approx(effect.std())
+
+
+def test_where_nothing_happens_there_is_no_share_of_it():
+    x = RNG.normal(size=(20, 4))
+    found = interactions(lambda x: np.tanh(x[:, :1])[None], x, np.arange(4), [1, 2, 3, 1], np.ones(1))
+    assert [each.columns for each in found] == [(1, 2), (1, 3), (2, 3)]
+    assert [each.share for each in found] == [0, 0, 0]

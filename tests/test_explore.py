@@ -230,3 +230,10 @@ def test_a_checkpoint_without_its_round_is_a_value_error(damage):
     damage(arrays := stages.checkpoint(fresh))
     with pytest.raises(ValueError, match="how far it is"):
         stages.restore(fresh, fresh.landscape, arrays)
+
+
+def test_keys_of_another_kind_do_as_well():
+    problem, group = surfaces.mueller_brown()
+    starts = jnp.array([[-0.6, 1.4], [0.6, 0.0], [-0.1, 0.5], [0.0, 0.2]])
+    found = explore(problem, group, starts, jax.random.key(0, impl="rbg"), CONFIG, budget=Budget(rounds=2))
+    assert len(found.minima.energies) == 3

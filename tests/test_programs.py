@@ -1,6 +1,11 @@
 """Programs that outlive the process: what they are known by, and what happens where they cannot be loaded."""
 
+import functools
+import gc
+import types
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +27,16 @@ def folder(tmp_path):
 traced = []
 
 
+def of_the_library(function):
+    """The function as if a module of the library defined it."""
+    namespace = function.__globals__ | {"__name__": "jaxscape.made_up"}
+    found = types.FunctionType(
+        function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__
+    )
+    found.__module__ = "jaxscape.made_up"
+    return found
+
+
 def made(constant, power=1, static=()):
     """A function as a new process would see it: a new object of the same content."""
 
@@ -29,8 +44,7 @@ def made(constant, power=1, static=()):
         traced.append(x)
         return {"scaled": (constant * x) ** power * times, "none": None}
 
-    scaled.__module__ = "jaxscape.made_up"
-    return programs.Program(scaled, static)
+    return programs.Program(of_the_library(scaled), static)
 
 
 def test_the_next_process_traces_nothing(folder):
@@ -81,6 +95,70 @@ def test_what_users_wrote_is_compiled_as_ever(folder):
     assert not list(folder.iterdir())
 
 
+def test_what_users_wrote_is_not_taken_for_something_else(folder):
+    def loss(factor):
+        class Loss(NamedTuple):
+            power: int
+
+            def __call__(self, params, _):
+                return factor * jnp.sum(params**self.power)
+
+        return Loss(2)
+
+    # Equal as tuples, and of equal names.
+    for factor in (1.0, 3.0):
+        objective = from_loss(loss(factor), jnp.zeros(2))
+        jax.clear_caches()  # as in a new process
+        assert float(values(objective, jnp.ones((1, 2)))[0]) == 2 * factor
+    for factor in (1.0, 3.0):
+
+        @functools.wraps(jnp.sum)
+        def lent(params, _, factor=factor):
+            return factor * jnp.sum(params)
+
+        assert float(values(from_loss(lent, jnp.zeros(2)), jnp.ones((1, 2)))[0]) == 2 * factor
+    assert not list(folder.iterdir())
+
+
+def test_a_rule_of_the_users_for_derivatives_is_no_part_of_the_library(folder):
+    for factor in (1.0, 3.0):
+        soft = jax.custom_jvp(jax.nn.softplus)
+        soft.defjvps(lambda tangent, out, x, factor=factor: factor * tangent)
+
+        def slope(x, soft=soft):
+            return jax.grad(soft)(x)
+
+        assert float(programs.Program(of_the_library(slope), ())(0.0)) == factor
+    assert not list(folder.iterdir())
+
+
+def test_settings_of_jax_are_part_of_the_name(folder):
+    def draw(seed):
+        return jax.random.normal(jax.random.key(seed), (2, 3))
+
+    function = programs.Program(of_the_library(draw), ())
+    usual = function(0)
+    with jax.threefry_partitionable(False):
+        other = function(0)
+        np.testing.assert_array_equal(other, draw(0))
+    assert not np.array_equal(usual, other)
+    np.testing.assert_array_equal(function(0), usual)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_the_user_lets_go_of_is_not_kept(folder):
+    class Big:
+        pass
+
+    big = Big()
+    gone = weakref.ref(big)
+    values(from_loss(lambda params, _, big=big: jnp.sum(params), jnp.zeros(2)), jnp.ones((1, 2)))
+    del big
+    jax.clear_caches()
+    gc.collect()
+    assert gone() is None
+
+
 def test_threads_that_ask_at_once_trace_once(folder):
     function = made(2.0)
     with ThreadPoolExecutor(4) as pool:
@@ -106,8 +184,7 @@ def test_an_error_of_the_function_is_the_callers_and_the_next_call_is_none_the_w
             raise ValueError("one axis, please")
         return x
 
-    picky.__module__ = "jaxscape.made_up"
-    function = programs.Program(picky, ())
+    function = programs.Program(of_the_library(picky), ())
     for _ in range(2):
         with pytest.raises(ValueError, match="one axis"):
             function(jnp.ones((2, 2)))

@@ -181,6 +181,10 @@ def test_other_splits_are_asked_and_tests_allow_for_what_they_share(result, fram
     assert shown.loc["age", "p_value"] == pytest.approx(0.5 - np.arctan(value) / np.pi)
     with pytest.raises(DataError, match="at least two, got 1"):
         result.over_splits(1)
+    # Of three groups one is held out: three splits beside the one there is.
+    few = js.table.result.Result(result.explanation, result.table, np.arange(ROWS) % 3)
+    with pytest.raises(DataError, match="only 4 splits that differ were found, 9 are asked for"):
+        few.over_splits(9)
     with pytest.raises(DataError, match="no other split"):
         js.table.result.Result(result.explanation, result.table, None, True).over_splits(2)
 

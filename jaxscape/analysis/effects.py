@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 Predict = Callable[[Float[np.ndarray, "R inputs"]], Float[np.ndarray, "m R"]]
 _MAX_NUMBERS = 1 << 22  # in the rows that are predicted at once
+_ROUNDING = 1e-9  # of the spread of the outputs
 
 
 class Effect(NamedTuple):
@@ -125,6 +126,8 @@ def interactions(
         The pairs, the strongest first.
     """
 
+    spread = float(outputs(x).std(axis=1).max(initial=0))
+
     def dependence(columns: tuple[int, ...]) -> Float[np.ndarray, "m N K"]:
         moved = np.isin(column, columns)
         rows = np.where(moved, x[:, None], x).reshape(-1, x.shape[1])
@@ -134,7 +137,7 @@ def interactions(
 
     alone = {one: dependence((one,)) for one in chosen}
     found = []
-    for pair in itertools.combinations(chosen, 2):
+    for pair in itertools.combinations(alone, 2):
         both = dependence(pair)
         beyond = both - alone[pair[0]] - alone[pair[1]]
         each = np.sqrt(np.mean(np.sum(beyond**2, axis=2), axis=1))
@@ -142,7 +145,8 @@ def interactions(
         strength = math.sqrt(np.mean(np.sum(together**2, axis=1)))
         total = math.sqrt(np.mean(np.sum(joint**2, axis=1)))
         std = math.sqrt(weights @ (each - strength) ** 2)
-        found.append(Interaction(pair, strength, std, min((strength / total) ** 2, 1.0) if total > 0 else 0.0))
+        share = min((strength / total) ** 2, 1.0) if total > _ROUNDING * spread else 0.0
+        found.append(Interaction(pair, strength, std, share))
     return sorted(found, key=lambda interaction: -interaction.strength)
 
 

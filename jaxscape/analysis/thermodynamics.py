@@ -61,7 +61,8 @@ def free_energies(
 def heat_capacity(landscape: Landscape, temperatures: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
     """Return the heat capacity dU/dT of the configuration, in units of the Boltzmann constant.
 
-    Every direction that is no zero mode is worth 1/2; add as much again for the kinetic energy of atoms.
+    Every direction that is no zero mode is worth 1/2, and a cluster, taken not to be linear, has six zero modes; add as
+    much again for the kinetic energy of atoms.
 
     Args:
         landscape: its minima, with determinants.

@@ -341,7 +341,8 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
     ):
         raise ValueError("the checkpoint holds walkers of another shape: it was made with other settings")
     walkers = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved])
-    walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key))
+    kind = jax.random.key_impl(fresh.walkers.key)
+    walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key, impl=kind))
     counts = [arrays.get(name) for name in _COUNTS]
     if any(count is None or count.shape != () or count.dtype.kind not in "iu" for count in counts):
         raise ValueError(f"the checkpoint does not say how far it is: it holds no whole numbers {', '.join(_COUNTS)}")
@@ -410,7 +411,7 @@ def _joined(blocks: list[HoppingState]) -> HoppingState:
     # By NumPy, which has nothing to compile.
     plain = [block._replace(key=jax.random.key_data(block.key)) for block in blocks]
     walkers = jax.tree.map(lambda *leaves: on_device(np.concatenate(leaves)), *plain)
-    return walkers._replace(key=jax.random.wrap_key_data(walkers.key))
+    return walkers._replace(key=jax.random.wrap_key_data(walkers.key, impl=jax.random.key_impl(blocks[0].key)))
 
 
 def _search_saddles(

@@ -7,15 +7,14 @@ from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
 from jaxscape.analysis.attribution import repeated_splits
+from jaxscape.report.sentences import SIGNIFICANT, in_order
 from jaxscape.table import datasets
-from jaxscape.table.datasets import DataError, Table
+from jaxscape.table.datasets import DataError, Dataset, Table
 from jaxscape.table.explain import Explanation, explain_dataset
 from jaxscape.table.problem import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_SIGNIFICANT = 0.05
 
 
 class Splits(NamedTuple):
@@ -65,20 +64,38 @@ def over_splits(found: Explanation, table: Table, groups: Any, number: int, prog
     if number < 2:
         raise DataError(f"one split shows no spread: ask for at least two, got {number}")
     explanations = [found]
-    for i in range(1, number):
+    for i, dataset in enumerate(_other_splits(found, table, groups, number), 1):
 
         def tell(fraction: float, text: str, i: int = i) -> None:
             progress((i - 1 + fraction) / (number - 1), f"split {i + 1} of {number}: {text}")
 
-        seed = found.config.seed + i
-        dataset = datasets.prepare(table, task=found.dataset.task, seed=seed, groups=groups)
         explanations.append(explain_dataset(dataset, found.config, progress=tell))
     features = tuple(dict.fromkeys(name for each in explanations for name in each.dataset.features))
     importance, called = np.zeros((number, len(features))), np.zeros((number, len(features)), int)
     for row, (each, values) in enumerate(zip(explanations, importance, strict=True)):
         places = [features.index(name) for name in each.dataset.features]
         values[places] = each.importance.mean
-        called[row, places] = each.q_values <= _SIGNIFICANT
-    rows = len(found.dataset.y_train), len(found.dataset.y_test)
+        called[row, places] = each.q_values <= SIGNIFICANT
+    # Where whole groups are held out splits differ in size: the one that asks for the most caution counts.
+    sizes = [(len(each.dataset.y_train), len(each.dataset.y_test)) for each in explanations]
+    rows = max(sizes, key=lambda size: size[1] / size[0])
+    first = np.array([features.index(each.dataset.features[in_order(each)[0]]) for each in explanations])
     scores = np.array([each.test_score for each in explanations])
-    return Splits(importance, called, importance.argmax(axis=1), scores, rows, features)
+    return Splits(importance, called, first, scores, rows, features)
+
+
+def _other_splits(found: Explanation, table: Table, groups: Any, number: int) -> list[Dataset]:
+    """Prepare the other splits, no two with the same rows held out: of few groups there are few."""
+    seen, prepared = {_held_out(found.dataset)}, []
+    for seed in range(found.config.seed + 1, found.config.seed + 10 * number):
+        dataset = datasets.prepare(table, task=found.dataset.task, seed=seed, groups=groups)
+        if _held_out(dataset) not in seen:
+            seen.add(_held_out(dataset))
+            prepared.append(dataset)
+        if len(prepared) == number - 1:
+            return prepared
+    raise DataError(f"only {len(seen)} splits that differ were found, {number} are asked for: are there few groups?")
+
+
+def _held_out(dataset: Dataset) -> frozenset[int]:
+    return frozenset(np.asarray(dataset.held_out).tolist())
