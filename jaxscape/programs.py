@@ -78,11 +78,10 @@ class Program(Generic[P, R]):
         result: R
         if _folder is not None:
             static, traced = self._split(args, kwargs)
-            if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(traced)):
-                compiled = self._compiled(_folder, static, traced, args, kwargs)
-                if compiled is not None:
-                    result = compiled(*traced[0], **traced[1])
-                    return result
+            compiled = self._compiled(_folder, static, traced, args, kwargs)
+            if compiled is not None:
+                result = compiled(*traced[0], **traced[1])
+                return result
         result = self._jitted(*args, **kwargs)
         return result
 
@@ -108,9 +107,11 @@ class Program(Generic[P, R]):
     def _compiled(self, folder: Path, static: Any, traced: Any, args: Any, kwargs: Any) -> Any:
         """Return the program for such arguments, which the first thread that asks for it loads or makes.
 
-        It is None where its name cannot be told.
+        It is None inside another program, and where its name cannot be told.
         """
         leaves, structure = jax.tree.flatten(traced)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return None
         kinds = tuple(map(jax.typeof, leaves))
         place = (static, structure, kinds, _settings())
         with self._lock:

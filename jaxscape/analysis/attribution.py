@@ -60,10 +60,15 @@ class Importance(NamedTuple):
         return (row_weights(self.strata, self.shares) @ self.draws.mean(axis=0))[self.groups]
 
     @property
+    def each(self) -> Float[np.ndarray, "m columns"]:
+        """Importance to each model."""
+        return np.einsum("mng,n->mg", self.increases, row_weights(self.strata, self.shares))[:, self.groups]
+
+    @property
     def std(self) -> Float[np.ndarray, " columns"]:
         """How far the models differ: the standard deviation over them."""
-        each = np.einsum("mng,n->mg", self.increases, row_weights(self.strata, self.shares))
-        return np.sqrt(self.weights @ (each - self.weights @ each) ** 2)[self.groups]
+        each = self.each
+        return np.sqrt(self.weights @ (each - self.weights @ each) ** 2)
 
 
 class Stability(NamedTuple):

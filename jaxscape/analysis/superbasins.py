@@ -69,11 +69,11 @@ def compare(
     lowest, found = list(energies), []
     for pair, energy in zip(tree.children.tolist(), tree.energy.tolist(), strict=True):
         sides = inside[pair[0]], inside[pair[1]]
-        lowest.append(min(lowest[pair[0]], lowest[pair[1]]))
+        lowest.append(lowest[pair[0]])  # The cluster with the lower minimum comes first.
         inside.append(np.concatenate(sides))
         if min(map(len, sides)) >= min_size:
             means = np.stack([importance[side].mean(axis=0) for side in sides])
-            barrier = energy - max(lowest[pair[0]], lowest[pair[1]])
+            barrier = energy - lowest[pair[1]]
             p_value = _p_value(importance[inside[-1]], len(sides[0]), num_draws, rng)
             minima = asked[sides[0]], asked[sides[1]]
             found.append(Comparison(energy, barrier, minima, means, _rank_correlation(*means), p_value))

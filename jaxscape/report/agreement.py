@@ -7,7 +7,6 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from jaxscape.analysis import superbasins
-from jaxscape.analysis.attribution import row_weights
 from jaxscape.analysis.multiplicity import Multiplicity, multiplicity
 from jaxscape.landscape import coverage
 from jaxscape.report.sentences import groups
@@ -76,10 +75,9 @@ class Apart(NamedTuple):
 
 def apart(explanation: Explanation) -> list[Apart]:
     """Say where superbasins merge, the highest first, whether they rank the columns differently."""
-    measured, shown = explanation.importance, groups(explanation)
-    rows = row_weights(measured.strata, measured.shares)
-    order = [measured.groups[members[0]] for members, _ in shown]
-    each = np.array([rows @ increases for increases in measured.increases[: len(explanation.models)]])[:, order]
+    shown = groups(explanation)
+    first = [members[0] for members, _ in shown]
+    each = explanation.importance.each[: len(explanation.models), first]
     energies = explanation.landscape.minima.energies
     found = superbasins.compare(explanation.tree, energies, explanation.models, each)[:_MAX_MERGES]
     if not found:

@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxscape import plotting
 from jaxscape.analysis import conserved
-from jaxscape.analysis.attribution import row_weights
 from jaxscape.analysis.disconnectivity import layout, one_inside
 from jaxscape.report.sentences import NAMES, SIGNIFICANT, groups, measure
 from jaxscape.table.effects import column_effect, predicted_name
@@ -164,12 +163,11 @@ def graph(explanation: Explanation) -> dict[str, Any] | None:
 
 def _about(explanation: Explanation) -> list[str]:
     """Say what is known of each minimum: its loss and, if it predicts with others, its score and what it leans on."""
-    measured, shown = explanation.importance, groups(explanation)
-    rows = row_weights(measured.strata, measured.shares)
-    order = [measured.groups[members[0]] for members, _ in shown]
+    shown = groups(explanation)
+    each = explanation.importance.each[:, [members[0] for members, _ in shown]]
     texts = [f"minimum {i}: loss {loss:.6g}" for i, loss in enumerate(explanation.landscape.minima.energies)]
     for place, minimum in enumerate(explanation.models):
-        rises = (rows @ measured.increases[place])[order]
+        rises = each[place]
         leans = [shown[k][1] for k in np.argsort(-rises, kind="stable")[:3] if rises[k] > 0]
         texts[minimum] += f"; {NAMES[measure(explanation)]} {explanation.test_scores[place]:.3f} alone"
         texts[minimum] += f"; leans on {', '.join(leans)}" if leans else ""

@@ -1,13 +1,12 @@
 """What was found, in words: each verdict beside whether it is a good one."""
 
 import numpy as np
-from jaxtyping import Int
 
 from jaxscape.analysis import validation
 from jaxscape.evidence import Outcome
 from jaxscape.table.baselines import Baseline
 from jaxscape.table.explain import SIGNIFICANT as SIGNIFICANT
-from jaxscape.table.explain import Explanation
+from jaxscape.table.explain import Explanation, in_order
 
 NAMES = {"auc": "AUC", "r2": "R²"}
 _STABLE = 0.9  # of the resamplings: in fewer the first columns are not sure
@@ -22,11 +21,6 @@ _DOUBTS = {
 def measure(explanation: Explanation) -> str:
     """Return "auc" or "r2": what scores this task."""
     return "r2" if explanation.dataset.task == "regression" else "auc"
-
-
-def in_order(explanation: Explanation) -> Int[np.ndarray, " columns"]:
-    """Return the columns by importance; of those that move together the one that the networks use most comes first."""
-    return np.lexsort((-explanation.strengths, -explanation.ranking))
 
 
 def groups(explanation: Explanation) -> list[tuple[list[int], str]]:

@@ -12,9 +12,9 @@ from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
 from jaxscape.report.agreement import agreement, apart
 from jaxscape.report.figures import with_effects
-from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, in_order, measure, verdict
+from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, measure, verdict
 from jaxscape.table.effects import column_interactions
-from jaxscape.table.explain import Explanation
+from jaxscape.table.explain import Explanation, in_order
 
 SCHEMA_VERSION = 6
 

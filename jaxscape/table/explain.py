@@ -95,6 +95,11 @@ class Explanation(NamedTuple):
     seconds: float
 
 
+def in_order(explanation: Explanation) -> Int[np.ndarray, " columns"]:
+    """Return the columns by importance; of those that move together the one that the networks use most comes first."""
+    return np.lexsort((-explanation.strengths, -explanation.ranking))
+
+
 def explain_dataset(
     dataset: Dataset,
     config: ExplainConfig = ExplainConfig(),  # noqa: B008  (frozen)

@@ -7,10 +7,9 @@ from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
 from jaxscape.analysis.attribution import repeated_splits
-from jaxscape.report.sentences import SIGNIFICANT, in_order
 from jaxscape.table import datasets
 from jaxscape.table.datasets import DataError, Dataset, Table
-from jaxscape.table.explain import Explanation, explain_dataset
+from jaxscape.table.explain import SIGNIFICANT, Explanation, explain_dataset, in_order
 from jaxscape.table.problem import Progress
 
 if TYPE_CHECKING:
