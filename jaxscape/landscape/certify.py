@@ -149,7 +149,8 @@ def certified(
         polished = polish(objective, saddles, 1, config)
         landscape = record(landscape, Search.POLISHED_SADDLES, polished.point)
         good = polished.point.status == Status.CONVERGED
-        landscape = insert_saddles(objective, landscape, take(polished, good), config)
+        found = take(polished, good)
+        landscape = insert_saddles(objective, landscape, found, config, np.full(int(good.sum()), -1))
     return landscape
 
 
@@ -170,12 +171,14 @@ def _log_orders(symmetry: Symmetry, positions: Float[np.ndarray, "n P"]) -> Floa
     return np.array([math.log(point_group_order(symmetry, x)) for x in positions], float)
 
 
-def _visit(symmetry: Symmetry, known: Any, points: StationaryPoint) -> tuple[Any, Int[np.ndarray, " n"]]:
-    """Count a visit for each point that is known; return, for each, the first row of known and new that it equals."""
-    size = len(known.energies)
-    same_as = database.identify(symmetry, known, Points(np.asarray(points.position), np.asarray(points.energy)))
-    np.add.at(visits := known.visits.copy(), same_as[same_as < size], 1)
-    return known._replace(visits=visits), same_as
+def _same_as(symmetry: Symmetry, known: Any, points: StationaryPoint) -> Int[np.ndarray, " n"]:
+    """Return for each point the first row of known and new that it equals."""
+    return database.identify(symmetry, known, Points(np.asarray(points.position), np.asarray(points.energy)))
+
+
+def _visited(visits: Int[np.ndarray, " n"], ids: Int[np.ndarray, "*ids"]) -> Int[np.ndarray, " n"]:
+    np.add.at(counted := visits.copy(), ids, 1)
+    return counted
 
 
 def insert_ends(
@@ -186,8 +189,9 @@ def insert_ends(
     Ends at known minima are counted as visits and not polished again; ends at the same new one are polished once.
     """
     size, symmetry = len(landscape.minima.energies), landscape.symmetry
-    minima, same_as = _visit(symmetry, landscape.minima, points)
-    landscape = landscape._replace(minima=minima)
+    same_as = _same_as(symmetry, landscape.minima, points)
+    visits = _visited(landscape.minima.visits, same_as[same_as < size])
+    landscape = landscape._replace(minima=landscape.minima._replace(visits=visits))
     new, counts = np.unique(same_as[same_as >= size], return_counts=True)
     ids = np.append(np.arange(size), np.full(len(points.energy), -1))
     if new.size:
@@ -209,12 +213,23 @@ def insert_ends(
     return landscape, ids[same_as]
 
 
-def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, config: ExploreConfig) -> Landscape:
-    """Insert certified saddles; descend only from those that are new. A known one is a visit to its minima too."""
-    size, symmetry = len(landscape.transition_states.energies), landscape.symmetry
-    states, same_as = _visit(symmetry, landscape.transition_states, polished.point)
-    np.add.at(visits := landscape.minima.visits.copy(), states.minima[same_as[same_as < size]], 1)
-    landscape = landscape._replace(transition_states=states, minima=landscape.minima._replace(visits=visits))
+def insert_saddles(
+    objective: Objective,
+    landscape: Landscape,
+    polished: Any,
+    config: ExploreConfig,
+    origins: Int[np.ndarray, " n"],
+) -> Landscape:
+    """Insert certified saddles; descend only from those that are new. A known one is a visit to its minima too, unless
+    the search set out from it, from `origins`: that says nothing of how easily it is found."""
+    states, symmetry = landscape.transition_states, landscape.symmetry
+    size = len(states.energies)
+    same_as = _same_as(symmetry, states, polished.point)
+    seen = same_as[(same_as < size) & (same_as != origins)]
+    minima = landscape.minima._replace(visits=_visited(landscape.minima.visits, states.minima[seen]))
+    landscape = landscape._replace(
+        transition_states=states._replace(visits=_visited(states.visits, seen)), minima=minima
+    )
     new, counts = np.unique(same_as[same_as >= size], return_counts=True)
     if new.size == 0:
         return landscape
