@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -194,6 +195,19 @@ def test_quenches_longer_than_a_few_rounds_are_waited_for():
     assert (
         len(explore(problem, group, starts, jax.random.key(1), config, budget=Budget(rounds=20)).minima.energies) >= 1
     )
+
+
+def test_of_more_than_enough_minima_hops_keep_the_lowest(xor):
+    problem, group, starts, found, _ = xor
+    lowest = found.minima.positions[np.argsort(found.minima.energies)[:2]]
+    known = certify.certified(problem, group, lowest, lowest[:0], CONFIG)
+    walkers = stages.start(problem, group, starts, jax.random.key(1), CONFIG).walkers
+    kept, all_of_them = (
+        stages._hop(problem, known, walkers, replace(CONFIG, num_minima=number))[0].minima for number in (2, 1000)
+    )
+    np.testing.assert_allclose(kept.energies, XOR_MINIMA[:2], atol=1e-7)
+    assert kept.visits.sum() > 2
+    assert all_of_them.energies.max() > XOR_MINIMA[2] - 1e-7
 
 
 def test_float32_and_wrong_dimensions_are_refused():

@@ -374,7 +374,10 @@ def _hop(
     config: ExploreConfig,
     num_steps: int | None = None,
 ) -> tuple[Landscape, HoppingState, int]:
-    """Let the walkers go on, in blocks on all cores in use; return with them how many quenches ended."""
+    """Let the walkers go on, in blocks on all cores in use; return with them how many quenches ended.
+
+    Once there are `config.num_minima` minima, only ends among so many lowest are kept.
+    """
     num_walkers = walkers.energy.shape[0]
     # Always the same blocks: another width would be compiled to other roundings.
     width = _BLOCK if num_walkers % _BLOCK == 0 and jax.default_backend() == "cpu" else num_walkers
@@ -397,9 +400,13 @@ def _hop(
     walkers = _joined([some for some, _ in ended])
     points: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(found for _, found in ended))
     landscape = certify.record(landscape, Search.HOPS, points)
-    converged = certify.take(points, points.status == Status.CONVERGED)
-    if len(converged.energy):
-        landscape, _ = certify.insert_ends(objective, landscape, converged, config)
+    # Each minimum that hops add is a part to join: of more than enough, only low ones are worth that.
+    known = np.sort(landscape.minima.energies)
+    highest = known[config.num_minima - 1] if len(known) >= config.num_minima else np.inf
+    highest += _SAME_ENERGY * abs(highest) if np.isfinite(highest) else 0
+    wanted = certify.take(points, (points.status == Status.CONVERGED) & (points.energy <= highest))
+    if len(wanted.energy):
+        landscape, _ = certify.insert_ends(objective, landscape, wanted, config)
     return landscape, walkers, len(points.energy)
 
 
