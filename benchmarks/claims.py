@@ -330,7 +330,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=60_000, help="of the brute force, at most")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path)
-    options = arguments(parser, "--only Himmelblau --seeds 1 --seconds 5 --out {folder}/claims.json")
+    options = arguments(parser, "--only Himmelblau --seeds 1 --gradients 3e4 --out {folder}/claims.json")
     jax.config.update("jax_enable_x64", True)
     if options.what == "truth":
         known = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
