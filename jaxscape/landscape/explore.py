@@ -204,7 +204,7 @@ def stopped_by(
 
     "complete": the lowest minimum was found by five walkers on their own, certified edges join all minima, each point
     was found eight times, none is estimated unseen, and the next search would find something new with a chance below
-    1 - `config.coverage`. Wrong in about 1 of 100 small networks (`benchmarks/claims.py`).
+    1 - `config.coverage`. It was wrong once in 200 explorations of small problems (`benchmarks/claims.py`).
     "connected": the first two, and there are `config.num_minima`. Else the part of the budget that is spent: "rounds",
     "gradients" or "seconds".
     """
@@ -528,7 +528,7 @@ def _outward(
     between a transition state and where a move of the group takes it, whose units are equal, opposite or dead, so that
     it belongs to the landscape of a smaller network (Fukumizu & Amari, Neural Networks 13, 317, 2000), in a direction
     that the move keeps or reverses; and near minima with dead units. What one of the five misses on one network
-    another finds: no three of them do as well on all of eight networks.
+    another finds (`benchmarks/claims.py`).
     """
     minima, symmetry = landscape.minima, landscape.symmetry
     saddles = landscape.transition_states.positions
@@ -550,7 +550,8 @@ def _outward(
             vectors[row] = random
             starts[row] = kill_units(symmetry, x, rng) + _NEAR_SYMMETRY * random
         elif move is not None:
-            vectors[row] = random + rng.choice([-1, 1]) * move(random)
+            kept, turned = random + move(random), random - move(random)
+            vectors[row] = kept if np.any(kept) and rng.random() < 0.5 else turned
             starts[row] = (x + move(x)) / 2
         else:
             vectors[row] = random_copy(symmetry, minima.positions[rng.integers(len(searches))], rng) - x
