@@ -25,6 +25,7 @@ from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_gaps, cho
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.ledger import Search
 from jaxscape.landscape.paths import Paths
+from jaxscape.landscape.propose import outward
 from jaxscape.objective import Objective, check_points, values
 from jaxscape.programs import program
 from jaxscape.search import basin_hopping, elastic_band
@@ -32,7 +33,7 @@ from jaxscape.search import eigenvector_following as following
 from jaxscape.search.basin_hopping import Buffer, HoppingConfig, HoppingState
 from jaxscape.search.eigenvector_following import TransitionState
 from jaxscape.search.points import StationaryPoint, Status
-from jaxscape.symmetry import Symmetry, generators, kill_units, nth_copy, random_copy, random_involution
+from jaxscape.symmetry import Symmetry, generators, nth_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
 _COUNTS = ("round", "idle", "hopped")  # of an exploration, for a checkpoint
@@ -41,7 +42,6 @@ _MAXIMA_PER_BAND = 2
 _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lowest minimum when hopping ends
 _PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
 _FINDS = 8  # of every point, each by a search that did not set out from it, of a landscape that is complete
-_NEAR_SYMMETRY = 0.05  # largest displacement of each weight from a point with dead units
 _SAME_LOSS = 1e-9  # relative: two copies of a point, but for rounding
 _SAME_ENERGY = 1e-6  # relative: the end of a walk, not polished, and the lowest minimum
 
@@ -448,7 +448,7 @@ def _search_saddles(
     pairs = choose_pairs(landscape, distances, config.num_searches // 2 if joined else config.num_searches)
     landscape, starts, vectors = _between(objective, landscape, pairs, config)
     number = config.num_searches - len(starts)
-    landscape, more_starts, more_vectors, more_origins = _outward(landscape, number, step_sizes, rng)
+    landscape, more_starts, more_vectors, more_origins = outward(landscape, number, step_sizes, rng)
     origins = np.concatenate([np.full(len(starts), -1), more_origins])
     starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
     found = _search(objective, starts, vectors, config)
@@ -514,52 +514,3 @@ def _between(
     chosen = np.isfinite(heights[band, order])
     band, image = band[chosen][: config.num_searches], order[chosen][: config.num_searches]
     return landscape, bands.images[band, image], bands.tangents[band, image]
-
-
-def _outward(
-    landscape: Landscape, number: int, step_sizes: np.ndarray, rng: np.random.Generator
-) -> tuple[Landscape, np.ndarray, np.ndarray, np.ndarray]:
-    """Start in turn away from minima, on the way between what is known, and where symmetry is high; return with starts
-    and directions the id of the transition state that each set out from, -1 for none.
-
-    Away: outside the minima searched least, along the softest mode to both sides, then in random directions, as far as
-    the walkers hop, who have adapted to leave the basins. On the way to a random copy of any minimum: from a minimum,
-    from a transition state. Of networks also where symmetry is high, where random directions rarely lead: halfway
-    between a transition state and where a move of the group takes it, whose units are equal, opposite or dead, so that
-    it belongs to the landscape of a smaller network (Fukumizu & Amari, Neural Networks 13, 317, 2000), in a direction
-    that the move keeps or reverses; and near minima with dead units. What one of the five misses on one network
-    another finds (`benchmarks/claims.py`).
-    """
-    minima, symmetry = landscape.minima, landscape.symmetry
-    saddles = landscape.transition_states.positions
-    searches = minima.searches.copy()
-    starts, vectors = np.empty((number, symmetry.dim)), np.empty((number, symmetry.dim))
-    origins = np.full(number, -1)
-    for row in range(number):
-        i = int(searches.argmin())
-        x, random = minima.positions[i], rng.uniform(-1, 1, symmetry.dim)
-        kind = row % _num_kinds(symmetry)
-        if kind in (2, 3) and len(saddles):
-            origins[row] = rng.integers(len(saddles))
-            x = saddles[origins[row]]
-        move = random_involution(symmetry, rng) if kind == 3 else None
-        if kind == 0:
-            vectors[row] = minima.eigenvectors[i] * (-1) ** searches[i] if searches[i] < 2 else random
-            starts[row] = x + rng.choice(step_sizes) * rng.uniform(0.1, 1) * vectors[row]
-        elif kind == 4:
-            vectors[row] = random
-            starts[row] = kill_units(symmetry, x, rng) + _NEAR_SYMMETRY * random
-        elif move is not None:
-            kept, turned = random + move(random), random - move(random)
-            vectors[row] = kept if np.any(kept) and rng.random() < 0.5 else turned
-            starts[row] = (x + move(x)) / 2
-        else:
-            vectors[row] = random_copy(symmetry, minima.positions[rng.integers(len(searches))], rng) - x
-            starts[row] = x + rng.uniform(0.1, 0.9) * vectors[row]
-        searches[i] += origins[row] < 0
-    return landscape._replace(minima=minima._replace(searches=searches)), starts, vectors, origins
-
-
-def _num_kinds(symmetry: Symmetry) -> int:
-    # What lies between two clusters that are not aligned is no cluster.
-    return 1 if symmetry.num_atoms else 5 if symmetry.layers else 3
