@@ -114,7 +114,7 @@ def feature_bars(
     ax.barh(np.arange(len(top)), scores[top], xerr=spread, color=colours, ecolor="black", capsize=2, height=0.7)
     ax.axvline(0, color="black", linewidth=0.6)
     ax.set_yticks(np.arange(len(top)), [_plain(names[i]) for i in top])
-    ax.set_xlabel("rise of the held-out loss without what the column tells")
+    ax.set_xlabel("rise of the loss on rows not seen, without what the column tells")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax

@@ -312,3 +312,62 @@ def test_rounding_is_no_importance():
         weights=np.array([1.0, 1e-7]),
     )  # fmt: skip
     assert attribution.p_values(found)[2] == 1
+
+
+def test_each_row_by_its_own_models():
+    rng = np.random.default_rng(4)
+    models = rng.normal(size=(2, len(X), X.shape[1]))
+    found = measure_own(models)
+    for row in (0, 3):
+        alone = measure(models[:, row])  # every row by the models of this one
+        np.testing.assert_allclose(found.increases[:, row], alone.increases[:, row])
+        np.testing.assert_allclose(found.draws[:, row], alone.draws[:, row])
+
+
+def measure_own(models, x=X, y=Y, **options):
+    arrays = (jnp.asarray(models), jnp.asarray(x), jnp.asarray(y))
+    return attribution.importance(jax.random.key(0), row_loss, *arrays, EACH, **options)
+
+
+def test_rows_learnt_from_call_noise_no_more_often_than_said():
+    """Least squares on noise, judged on its own training rows: only the rows left out are honest."""
+    rng = np.random.default_rng(5)
+    honest, naive = [], []
+    for _ in range(60):
+        x, y = rng.normal(size=(40, X.shape[1])), rng.normal(size=40)
+        inverse = np.linalg.inv(x.T @ x)
+        fitted = inverse @ x.T @ y
+        leverages = np.einsum("ni,ij,nj->n", x, inverse, x)
+        without = fitted - (x @ inverse) * ((y - x @ fitted) / (1 - leverages))[:, None]
+        left_out = measure_own(without[None], x, y)._replace(learnt=np.ones(40, bool))
+        honest.append(attribution.p_values(left_out))
+        naive.append(attribution.p_values(measure(fitted, x, y)))
+    assert np.mean(np.array(honest) <= 0.05) <= 0.06
+    assert np.mean(np.array(naive) <= 0.05) > 0.1
+
+
+@pytest.mark.parametrize("level", [0.05, 0.01, 0.001])
+def test_what_rows_learnt_from_share(level):
+    # Of d weights that fit nothing the importance is |z|^2 - d, z standard normal; exchanges say it varies by |z|.
+    for d in range(1, 65):
+        least = attribution._LEARNT * scipy.stats.norm.isf(level)
+        norm = (least + np.sqrt(least**2 + 4 * d)) / 2
+        assert scipy.stats.chi2.sf(norm**2, d) <= level
+
+
+def test_pooled_rows():
+    rng = np.random.default_rng(6)
+    first, second = (
+        made(rng.normal(0.5, 1, size=(2, number, 2)), np.arange(2), np.arange(number) % 2, np.array([0.3, 0.7]))
+        for number in (10, 20)
+    )
+    both = attribution.pooled(first, second)
+    strata = [np.concatenate([each.draws[0][each.strata == k] for each in (first, second)]) for k in (0, 1)]
+    np.testing.assert_allclose(both.mean, 0.3 * strata[0].mean(axis=0) + 0.7 * strata[1].mean(axis=0))
+    assert both.learnt.tolist() == [False] * 10 + [True] * 20
+    held_out = attribution.over_held_out(both)
+    np.testing.assert_array_equal(held_out.increases, first.increases)
+    np.testing.assert_allclose(attribution.p_values(held_out), attribution.p_values(first))
+    spread = attribution.stability(np.random.default_rng(0), both, num_resamplings=400)
+    narrow = attribution.stability(np.random.default_rng(0), both._replace(learnt=None), num_resamplings=400)
+    assert np.all(spread.high - spread.low > narrow.high - narrow.low)

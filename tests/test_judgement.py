@@ -193,6 +193,31 @@ def test_importance_looks_at_held_out_rows_alone(task, conditional):
 
 
 @pytest.mark.parametrize("task", ["regression", "binary"])
+def test_training_rows_are_judged_by_networks_without_them(task):
+    data, members = straight(task)
+    wrong = np.arange(len(data.y_train)) < 10  # what a line does not explain
+    data = data._replace(y_train=np.where(wrong, 1 - data.y_train, data.y_train))
+    key = jax.random.key(0)
+
+    def measured(data, members, key=key):
+        return predict.column_importance(key, members, data)
+
+    def learnt(alpha):
+        found = measured(data, members._replace(penalties=predict.Penalties(np.full((1, 5), alpha), np.ones(1))))
+        assert found.learnt.sum() == len(data.y_train)
+        np.testing.assert_array_equal(attribution.over_held_out(found).draws, measured(data, members).draws)
+        return found.draws[:, found.learnt]
+
+    # A network that cannot move is the same without a row.
+    known = data._replace(x_test=data.x_train, y_test=data.y_train)
+    same = measured(known, members, jax.random.fold_in(key, 1)).draws
+    np.testing.assert_allclose(learnt(1e15), same, atol=1e-9)
+    assert np.max(np.abs(learnt(1e-6) - same)) > 1e-3
+    known = members._replace(penalties=predict.Penalties(np.ones((1, 5)), np.ones(1)))
+    assert measured(data._replace(independent=False), known).learnt is None
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
 def test_a_score_is_that_of_the_rows_it_is_made_for(task):
     data, members = straight(task)
     reversed_targets = -data.y_test if task == "regression" else 1 - data.y_test

@@ -70,13 +70,38 @@ def test_interactions_are_those_of_an_analysis_of_variance(product):
     ]
 
 
-def test_networks_count_by_their_evidence_and_once(supported):
+def test_networks_count_once_and_the_smallest_of_the_best_comes_first(supported):
     values = np.array([supported.sizes[i].found.log_evidence[j] for i, j in supported.networks])
-    np.testing.assert_allclose(supported.weights[1:] / supported.weights[0], np.exp((values[1:] - values[0]) / 2))
     assert supported.weights.sum() == pytest.approx(1)
+    assert values[0] >= values.max() - 0.5
+    assert np.all(np.diff(values[1:]) <= 0)
+    smaller = supported.networks[:, 0] < supported.networks[0, 0]
+    assert not np.any(values[smaller] > values.max() - 0.5)
     for size in np.unique(supported.networks[:, 0]):
         own = np.sort(values[supported.networks[:, 0] == size])
         assert np.all(np.diff(own) > 0.05)
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_weights_move_to_what_predicts_rows_not_seen(task):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=50) if task == "regression" else rng.integers(0, {"binary": 2, "multiclass": 3}[task], 50)
+    right = y if task == "regression" else 3 * (y - 0.5) if task == "binary" else 3 * np.eye(3)[y]
+    right = right.reshape(50, -1).astype(float)
+    half = (np.arange(50) < 25)[:, None]
+    outputs = np.array([rng.normal(size=right.shape), np.where(half, right, 0), np.where(half, 0, right), 0 * right])
+    even = np.ones(50)
+    prior = np.array([10.0, 3.0, 3.0, 0.0])
+    weights = mixture.stacked(task, outputs, y.astype(float), even, prior)
+    assert weights.sum() == pytest.approx(1)
+    assert min(weights[1:3]) > 3 / 16  # each knows one half of the rows
+    assert weights[0] < 10 / 16  # and the first one none
+    # Rows that do not count do not speak.
+    first = mixture.stacked(task, outputs, y.astype(float), half[:, 0].astype(float), prior)
+    assert first[1] > weights[1]
+    assert first[2] < weights[2]
+    alike = mixture.stacked(task, outputs[[1, 1, 1]], y.astype(float), even, np.array([2.0, 1.0, 0.0]))
+    np.testing.assert_allclose(alike, np.array([2, 1, 0.03]) / 3.03)
 
 
 def test_units_of_zero_change_no_evidence(product):

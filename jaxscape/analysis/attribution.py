@@ -5,7 +5,7 @@ the data about equally well. What all of them need, the data need; what one of t
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,10 @@ _AT_AN_END = 1e-9  # standard deviations
 _MOST_NUMBERS = 1 << 23  # in the increases of the groups that are computed at once
 _MAX_CORRELATED = 1 << 24  # numbers, of which correlations are computed
 
+# Where each row is left out of its own models but learnt from by those of the others, every pair of rows counts twice:
+# what fits nothing has twice the variance that exchanges within rows, one row at a time, say it has.
+_LEARNT = np.sqrt(2.0)
+
 
 class Importance(NamedTuple):
     """How much worse the predictions of a group of models get once a column tells them nothing.
@@ -43,7 +47,8 @@ class Importance(NamedTuple):
     mean, 1 in all; `weights (m,)`: the same for each model; `draws (K, N, G)`: the increase for all models together at
     each draw; `spread`: how much wider the mean spreads than that of independent rows, which is 2 for the errors of a
     ranking of two classes that count alike, since both classes have the same mean (DeLong, DeLong & Clarke-Pearson,
-    Biometrics 44, 837, 1988).
+    Biometrics 44, 837, 1988); `learnt (N,)`: rows that are judged by models without them, but learnt from by the models
+    of the others; None where all rows are held out.
     """
 
     increases: Float[np.ndarray, "m N G"]
@@ -53,6 +58,7 @@ class Importance(NamedTuple):
     weights: Float[np.ndarray, " m"]
     draws: Float[np.ndarray, "K N G"]
     spread: float = 1.0
+    learnt: Bool[np.ndarray, " N"] | None = None
 
     @property
     def mean(self) -> Float[np.ndarray, " columns"]:
@@ -111,7 +117,7 @@ def input_scores(
 def importance(
     key: PRNGKeyArray,
     row_loss: RowLoss,
-    models: Float[Array, "m P"],
+    models: Float[Array, "m P"] | Float[Array, "m N P"],
     x: Float[Array, "N inputs"],
     y: Float[Array, " N"],
     column: Int[np.ndarray, " inputs"],
@@ -134,8 +140,9 @@ def importance(
     Args:
         key: a JAX random key.
         row_loss: `row_loss(weights, x, y) -> (N,)`, the loss of each row, pure JAX.
-        models: the group, one model per row.
-        x: held-out rows.
+        models: the group; the same for all rows, or for each row those that have not seen it, as from
+            `leave_one_out.minima`.
+        x: rows that the models have not seen.
         y: their targets.
         column: the column that each input belongs to; the inputs of a column move together.
         x_train: rows to learn from how columns depend on one another, for the conditional importance: what a column
@@ -202,22 +209,61 @@ def _importance(
     y: Array,
     replacements: Replacements,
 ) -> tuple[Array, Array]:
-    def losses(x: Array) -> tuple[Array, Array]:
+    def losses(models: Array, x: Array, y: Array) -> tuple[Array, Array]:
         each = jax.vmap(row_loss, in_axes=(0, None, None))(models, x, y)
         return each, weights @ each if mixture_loss is None else mixture_loss(models, weights, x, y)
 
-    before = losses(x)
+    def of_own(moved: Array) -> tuple[Array, Array]:
+        """Return the losses of K versions of the rows, each row through its own models: (K, m, N) and (K, N)."""
+        one_row: Any = jax.vmap(lambda own, x, y: losses(own, x, jnp.full(len(x), y)), in_axes=(1, 1, 0), out_axes=-1)
+        each, together = one_row(models, moved, y)
+        return jnp.moveaxis(each, 1, 0), together
+
+    shared = models.ndim == 2
+    before = losses(models, x, y) if shared else jax.tree.map(lambda leaf: leaf[0], of_own(x[None]))
 
     def one_group(job: Replacements) -> tuple[Array, Array]:
-        def one_draw(donors: Array) -> tuple[Array, Array]:
-            moved = x.at[:, job.inputs].set(job.base + job.pool[donors], mode="drop")
-            return jax.tree.map(_change, losses(moved), before)
+        def move(donors: Array) -> Array:
+            return x.at[:, job.inputs].set(job.base + job.pool[donors], mode="drop")
 
-        increases, draws = jax.lax.map(one_draw, job.donors)
+        if shared:
+            after = jax.lax.map(lambda donors: losses(models, move(donors), y), job.donors)
+        else:  # The models take the room, so that all versions of a row go through them at once.
+            after = of_own(jax.vmap(move)(jnp.asarray(job.donors)))
+        increases, draws = jax.tree.map(_change, after, before)
         return increases.mean(axis=0), draws
 
     increases, draws = jax.lax.map(one_group, replacements)
     return jnp.moveaxis(increases, 0, -1), jnp.moveaxis(draws, 0, -1)
+
+
+def pooled(held_out: Importance, left_out: Importance) -> Importance:
+    """Return the importance to the same models over two sets of rows.
+
+    Args:
+        held_out: over rows that no model has seen.
+        left_out: over rows that each were left out of their own models alone.
+    """
+    parts = held_out, left_out
+    return held_out._replace(
+        increases=np.concatenate([each.increases for each in parts], axis=1),
+        strata=np.concatenate([each.strata for each in parts]),
+        draws=np.concatenate([each.draws for each in parts], axis=1),
+        learnt=np.repeat([False, True], [len(each.strata) for each in parts]),
+    )
+
+
+def over_held_out(importance: Importance) -> Importance:
+    """Return the importance over those rows alone that no model has seen."""
+    if importance.learnt is None:
+        return importance
+    kept = ~importance.learnt
+    return importance._replace(
+        increases=importance.increases[:, kept],
+        strata=importance.strata[kept],
+        draws=importance.draws[:, kept],
+        learnt=None,
+    )
 
 
 def near_copies(
@@ -279,7 +325,12 @@ def _outcomes(importance: Importance, group: int) -> Float[np.ndarray, "K N"]:
     """Return what each row may add to the importance of a group, were the observed value any of those drawn."""
     rows, draws = row_weights(importance.strata, importance.shares), importance.draws[:, :, group]
     losses = np.concatenate([np.zeros((1, draws.shape[1])), draws])
-    return importance.spread * rows * ((losses.sum(axis=0) - losses) / len(draws) - losses)
+    return _spreads(importance) * rows * ((losses.sum(axis=0) - losses) / len(draws) - losses)
+
+
+def _spreads(importance: Importance) -> Float[np.ndarray, " N"]:
+    learnt = np.zeros(len(importance.strata), bool) if importance.learnt is None else importance.learnt
+    return importance.spread * np.where(learnt, _LEARNT, 1.0)
 
 
 def upper_tail(outcomes: Float[np.ndarray, "K N"], observed: float) -> float:
@@ -437,18 +488,18 @@ def stability(
     top = min(top, num_groups)
     counts = np.bincount(importance.strata, minlength=len(importance.shares))
     members = [np.flatnonzero(importance.strata == stratum) for stratum in range(len(counts))]
-    together = importance.draws.mean(axis=0)
-    drawn = np.empty((num_resamplings, num_groups))
+    together, even = importance.draws.mean(axis=0), row_weights(importance.strata, importance.shares)
+    spreads, drawn = _spreads(importance), np.empty((num_resamplings, num_groups))
     for row in drawn:
         # Counts instead of copies: the draw is two products with weights.
         models = rng.multinomial(num_models, importance.weights) / num_models
         weights = np.zeros(num_rows)
         for rows, share in zip(members, importance.shares, strict=True):
             np.add.at(weights, rng.choice(rows, len(rows)), share / len(rows))
-        row[:] = weights @ (together + np.tensordot(models - importance.weights, importance.increases, 1))
-    means = np.empty(num_groups)
-    means[importance.groups] = importance.mean
-    drawn = means + importance.spread * (drawn - means)
+        row[:] = (spreads * (weights - even)) @ together
+        row += (spreads * weights) @ np.tensordot(models - importance.weights, importance.increases, 1)
+    means = even @ together
+    drawn += means
     first = set(np.argsort(-means, kind="stable")[:top])
     same = sum(set(np.argsort(-row, kind="stable")[:top]) == first for row in drawn)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)[:, importance.groups]

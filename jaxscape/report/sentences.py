@@ -96,8 +96,8 @@ def _certainty(explanation: Explanation) -> tuple[bool, str]:
     several = "first column is the same" if stable.top == 1 else f"first {stable.top} are the same ones"
     together = ", columns that move together counted as one" if total < len(groups) else ""
     same = (
-        f"The {several} in {stable.same_top} of {stable.num_resamplings} resamplings of the networks and the held-out "
-        f"rows{together}."
+        f"The {several} in {stable.same_top} of {stable.num_resamplings} resamplings of the networks and the rows"
+        f"{together}."
         if stable.top <= int(explanation.importance.groups.max())
         else ""
     )
@@ -109,7 +109,7 @@ def _certainty(explanation: Explanation) -> tuple[bool, str]:
         return stays, f"{what}, with at most 5 % false discoveries expected. {same} {doubt}".strip()
     return False, (
         f"No column matters with confidence: what the networks lose on {explanation.importance.increases.shape[1]} "
-        f"held-out rows without it could be chance. Do not rely on this ranking. {same}"
+        f"rows that they have not seen without it could be chance. Do not rely on this ranking. {same}"
     ).strip()
 
 

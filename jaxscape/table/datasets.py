@@ -91,7 +91,8 @@ class Dataset(NamedTuple):
     of the original columns in use; `column (inputs,)`: which of them each input comes from; `inputs`: a name for each
     input; `task`; `classes`: the name of each class, whose place in the list is its number in the targets (of two, the
     second is the one predicted; a regression has none); `notes`: everything that was done to the data, for people;
-    `encoding`: how other rows become inputs; `held_out (N_test,)`: which rows of the table those held out are.
+    `encoding`: how other rows become inputs; `held_out (N_test,)`: which rows of the table those held out are;
+    `independent`: rows stand for themselves, none belongs to a group or to a later time that is held out as a whole.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Dataset(NamedTuple):
     notes: tuple[str, ...]
     encoding: Encoding | None = None
     held_out: Int[np.ndarray, " N_test"] | None = None
+    independent: bool = True
 
 
 def checkerboard(seed: int = 0, *, num_rows: int = 1000, num_fields: int = 2) -> Table:
@@ -587,6 +589,7 @@ def prepare(
         notes=tuple(notes),
         encoding=Encoding(tuple(known), centre, spread, quantity),
         held_out=rows[test],
+        independent=held_out is None and groups is None,
     )
 
 

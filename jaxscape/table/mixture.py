@@ -15,21 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
+from scipy.special import softmax
 
-from jaxscape import evidence, losses
+from jaxscape import evidence, leave_one_out, losses
 from jaxscape import models as network
 from jaxscape.analysis.attribution import near_copies
 from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
 from jaxscape.programs import program
-from jaxscape.table.datasets import DataError, Dataset, drawn
+from jaxscape.table.datasets import DataError, Dataset, Task, drawn
 
 SIZES = ((1,), (2,), (3,), (5,), (8,))
 _TEMPERATURE = 2.0  # of the weights of networks, in nats
 _SAME = 0.05  # nats
 _AS_GOOD = 0.5  # nats: by so little the data do not prefer a larger network
 _MAX_NETWORKS, _LEAST = 40, 0.005  # of the weight of all
+_FLOOR = 0.01  # of the weight of the best, that the rows left out may raise
+_STACKING = 6  # steps; few rows cannot tell networks apart much further
+_MAX_LEFT_OUT = 1e11  # operations
 _MOST, _FEWEST = 24, 8  # restarts of each size
 _FLOPS = 1.5e11  # for all restarts, while there are more than the fewest
 _MAX_FLOPS = 1.5e12  # for all restarts: beyond, rows are drawn and sizes left out
@@ -37,6 +41,7 @@ _MIN_ROWS = 500
 _ROOM, _WIDE_ROWS = 200, 2000  # inputs that are searched, and rows at least, where there is no room for all of them
 _BLOCK = 500  # inputs that are paired with all others at once
 _SHARED = 3  # units, up to which networks share a program: larger ones would cost more than compiling
+_FROZEN = 1e12  # penalty
 _ASLEEP = 300.0  # penalty that a column sleeps under at first
 _AWAKE_AT_FIRST = (2, 4, 6, 8)
 _ONE_COLUMN = EvidenceConfig(num_first=15, num_updates=0)
@@ -61,13 +66,15 @@ class Size(NamedTuple):
 class Mixture(NamedTuple):
     """Networks that predict together: of `sizes`, the distinct ends of restarts, `networks (m, 2)` (place of the size,
     place of the restart), and how much each counts, `weights (m,)`: first the smallest of those whose evidence is the
-    best, give or take half a nat, then the others, the best first; `added (columns,)`: the evidence that a network of
-    each column alone adds to the first network; `cut`: what the budget did not allow, in words."""
+    best, give or take half a nat, then the others, those of more evidence first; `added (columns,)`: the evidence that
+    a network of each column alone adds to the first network; `num_rows`: so many training rows were learnt from; `cut`:
+    what the budget did not allow, in words."""
 
     sizes: tuple[Size, ...]
     networks: Int[np.ndarray, "m 2"]
     weights: Float[np.ndarray, " m"]
     added: Float[np.ndarray, " columns"]
+    num_rows: int
     cut: tuple[str, ...]
 
     @property
@@ -172,6 +179,8 @@ def _fit(
         objective = objective_of(dataset, units, activation, x, y, plan.weights)
         layers = weight_groups(architecture(dataset, units, x.shape[1]), same[dataset.column])
         evidence.compile_ahead(objective, plan.restarts, int(layers.max()) + 1)
+        if units == max(plan.hidden):
+            leave_one_out.compile_ahead(objective)
 
     programs = dict.fromkeys(_program(units, plan.hidden) for units in reversed(plan.hidden))
     early = len(dataset.column) <= plan.room
@@ -226,10 +235,21 @@ def _fit(
         progress((i + 1) / len(jobs), f"searching penalties ({i + 1} of {len(jobs)} sizes)")
     fitted = [job.result() for job in reversed(running)]
     networks, weights = _weigh(fitted)
+    progress(1.0, "weighing the networks by rows left out")
+    networks, weights = _predicting(dataset, fitted, networks, weights, activation, plan, inputs, pool)
     best = fitted[networks[0, 0]]
     outputs = outputs_of(dataset, best, activation, dataset.x_train[plan.rows])
     added = added_evidence(dataset, activation, plan, outputs, rng)
-    return Mixture(tuple(fitted), networks, weights, added, tuple(cut))
+    return Mixture(tuple(fitted), networks, weights, added, len(plan.rows), tuple(cut))
+
+
+class _Plan(NamedTuple):
+    hidden: list[tuple[int, ...]]
+    restarts: int
+    rows: Int[np.ndarray, " n"]
+    weights: Float[np.ndarray, " n"]
+    room: int  # inputs
+    cut: tuple[str, ...]
 
 
 def _best_first(dataset: Dataset, units: tuple[int, ...], groups: np.ndarray, found: Evidence) -> Size:
@@ -258,14 +278,87 @@ def _weigh(sizes: list[Size]) -> tuple[Int[np.ndarray, "m 2"], Float[np.ndarray,
         raise DataError("no network could be fitted: look for extreme values in the table")
     total = np.array(values)
     order = np.argsort(-total, kind="stable")[:_MAX_NETWORKS]
-    weights = np.exp((total[order] - total.max()) / _TEMPERATURE)
-    kept = weights >= _LEAST * weights.sum()
-    networks, weights = np.array(places)[order[kept]], weights[kept] / weights[kept].sum()
     # Sizes go up, and of each the best restart comes first.
-    as_good = np.flatnonzero(total[order[kept]] >= total.max() - _AS_GOOD)
-    first = min(as_good.tolist(), key=lambda k: tuple(networks[k]))
-    front = np.argsort(np.arange(len(weights)) != first, kind="stable")
-    return networks[front], weights[front]
+    as_good = order[total[order] >= total.max() - _AS_GOOD]
+    first = min(as_good.tolist(), key=lambda k: places[k])
+    order = np.array([first, *order[order != first]])
+    weights = np.exp((total[order] - total.max()) / _TEMPERATURE)
+    counting = weights >= _LEAST * weights.sum()
+    return np.array(places)[order[counting]], weights[counting]
+
+
+def _predicting(
+    dataset: Dataset,
+    sizes: list[Size],
+    networks: Int[np.ndarray, "m 2"],
+    weights: Float[np.ndarray, " m"],
+    activation: str,
+    plan: _Plan,
+    inputs: Bool[np.ndarray, " inputs"],
+    pool: concurrent.futures.Executor,
+) -> tuple[Int[np.ndarray, "q 2"], Float[np.ndarray, " q"]]:
+    """Move weights to what predicts training rows that it has not seen; leave out the networks that do not count."""
+    widest, inside = max(plan.hidden), np.flatnonzero(inputs)
+    small, full = (architecture(dataset, widest, number) for number in (len(inside), len(inputs)))
+    kept = places(small, full, inside)
+    most = int(_MAX_LEFT_OUT // (len(plan.rows) * num_outputs(dataset) * len(kept) ** 2))
+    networks, weights = networks[: max(most, _FEWEST)], weights[: max(most, _FEWEST)]
+    x, y = dataset.x_train[plan.rows][:, inputs], dataset.y_train[plan.rows]
+    objective = objective_of(dataset, widest, activation, on_device(x), on_device(y), plan.weights)
+
+    def left_out(network: list[int]) -> Float[np.ndarray, "n K"]:
+        size, restart = sizes[network[0]], network[1]
+        position = network_of(dataset, size, restart, widest)[kept]
+        alphas = penalties_of(dataset, size, restart, widest)[kept]
+        own = evidence.at(objective, alphas, size.found.noises[restart])
+        return np.asarray(leave_one_out.outputs(own, on_device(position)))
+
+    outputs = np.array(list(pool.map(for_thread(left_out), networks.tolist())))
+    weights = stacked(dataset.task, outputs, y, plan.weights, weights)
+    counting = weights >= _LEAST
+    counting[0] = True  # it is explored
+    return networks[counting], weights[counting] / weights[counting].sum()
+
+
+def stacked(
+    task: Task,
+    outputs: Float[np.ndarray, "m n K"],
+    y: Float[np.ndarray, " n"],
+    counts: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, " m"],
+) -> Float[np.ndarray, " m"]:
+    """Weigh networks by what they predict together for rows that they have not seen.
+
+    The evidence takes its own noise for true, so that it overrates a network that fits a few rows far off; and of
+    networks that each know a part of the truth it takes one. From it some steps of the exponentiated gradient are taken
+    down the loss of the mixture, few, since few rows do not tell networks apart well (stacking: Yao, Vehtari, Simpson &
+    Gelman, Bayesian Anal. 13, 917, 2018).
+
+    Args:
+        task: of the outputs.
+        outputs: of each network for rows that it has not seen.
+        y: the targets of the rows.
+        counts: how much each row counts, of any sum.
+        weights: by the evidence, of any sum; none counts for less than a hundredth to begin with.
+
+    Returns:
+        The weights, 1 in all.
+    """
+    weights, counts = np.maximum(weights / weights.sum(), _FLOOR), counts / counts.sum()
+    weights /= weights.sum()
+    if task == "regression":
+        values = outputs[..., 0]
+        variance = counts @ (weights @ values - y) ** 2
+    else:
+        logits = outputs if task == "multiclass" else np.concatenate([np.zeros_like(outputs), outputs], axis=2)
+        values = softmax(logits, axis=2)[:, np.arange(len(y)), y.astype(int)]
+    for _ in range(_STACKING):
+        together = weights @ values
+        downhill = (y - together) / variance if task == "regression" else 1 / together
+        gain = values @ (counts * downhill)
+        weights = weights * np.exp(gain - gain.max())
+        weights /= weights.sum()
+    return weights
 
 
 def network_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...]) -> Float[np.ndarray, " Q"]:
@@ -274,15 +367,6 @@ def network_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ..
     used = evidence.awake(size.found)[restart, : len(dataset.features)][dataset.column]
     position[: used.size * size.hidden[0]].reshape(used.size, -1)[~used] = 0
     return padded(position, size.hidden, widest, np.ones(used.size, bool), num_outputs(dataset))
-
-
-class _Plan(NamedTuple):
-    hidden: list[tuple[int, ...]]
-    restarts: int
-    rows: Int[np.ndarray, " n"]
-    weights: Float[np.ndarray, " n"]
-    room: int  # inputs
-    cut: tuple[str, ...]
 
 
 def _plan(dataset: Dataset, hidden: Sequence[tuple[int, ...]]) -> _Plan:
@@ -490,6 +574,15 @@ def outputs_of(dataset: Dataset, size: Size, activation: str, x: Float[np.ndarra
 @program(static_argnames=("predict", "unravel"))
 def _predicted(position: Array, x: Array, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Array:
     return predict(unravel(position), x)
+
+
+def penalties_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...]) -> Float[np.ndarray, " Q"]:
+    """Return the penalty of each weight of `network_of`; weights that it does not use cannot move."""
+    alphas = np.asarray(size.found.alphas[restart])[size.groups]
+    used = evidence.awake(size.found)[restart, : len(dataset.features)][dataset.column]
+    alphas[: used.size * size.hidden[0]].reshape(used.size, -1)[~used] = 0
+    wide = padded(alphas, size.hidden, widest, np.ones(used.size, bool), num_outputs(dataset))
+    return np.where(wide > 0, wide, _FROZEN)
 
 
 def padded(

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.special import expit, softmax
 
-from jaxscape import losses
+from jaxscape import evidence, leave_one_out, losses
 from jaxscape import models as network
 from jaxscape.analysis import attribution, validation
 from jaxscape.analysis.attribution import Importance
-from jaxscape.cores import on_device
+from jaxscape.cores import on_device, spread
 from jaxscape.programs import program
+from jaxscape.table import mixture
 from jaxscape.table.datasets import DataError, Dataset, Task
 
 Loss = Literal["likelihood", "balanced", "auc"]
@@ -30,15 +31,25 @@ _MAX_PAIRS = 200_000  # of rows of either class, up to which comparing them all 
 _ERRORS = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors, "regression": losses.squared_errors}
 
 
+class Penalties(NamedTuple):
+    """At which networks are minima of the likelihood of all training rows: `alphas (m, P)` and `noises (m,)`, as in
+    `evidence.at`."""
+
+    alphas: Float[np.ndarray, "m P"]
+    noises: Float[np.ndarray, " m"]
+
+
 class Members(NamedTuple):
     """Networks of one shape that predict together: `positions (m, P)`, how much each counts, `weights (m,)`, `unravel`
     and the `activation`. A network with fewer units than others has dead ones, one that does not use a column weights
-    of zero from it."""
+    of zero from it. `penalties`: None where they are minima of something else, or too large to tell what they would be
+    without a row."""
 
     positions: Float[np.ndarray, "m P"]
     weights: Float[np.ndarray, " m"]
     unravel: Callable[[Array], Any]
     activation: str
+    penalties: Penalties | None = None
 
 
 def outputs(members: Members, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N K"]:
@@ -113,10 +124,12 @@ def column_importance(
     groups: Int[np.ndarray, " columns"] | None = None,
     conditional: bool = True,
 ) -> Importance:
-    """Measure what the original columns are worth to networks that predict together, on the held-out rows.
+    """Measure what the original columns are worth to networks that predict together, on rows they have not seen.
 
-    Of many rows about 2,000 are used, as many of each class as there are, up to an equal part of these, and weighed so
-    that classes count as in all rows, or alike if that is what the networks minimise.
+    These are the held-out rows and, where the penalties are known and rows stand for themselves, the training rows,
+    each judged by the networks as they would be without it (`leave_one_out`). Of many rows about 2,000 are used,
+    held-out ones first, as many of each class as there are, up to an equal part of these, and weighed so that classes
+    count as in all rows, or alike if that is what the networks minimise.
 
     Args:
         key: a JAX random key.
@@ -132,32 +145,60 @@ def column_importance(
     """
     strata = _strata(dataset.task, dataset.y_test)
     counts = np.bincount(strata)
+    shares = counts / counts.sum() if loss == "likelihood" else np.full(len(counts), 1 / len(counts))
     groups = np.arange(len(dataset.features)) if groups is None else groups
     room = _MAX_TENSOR // (len(members.weights) * (int(groups.max()) + 1))
-    rows = _some_of_each(dataset.task, dataset.y_test, int(np.clip(room, _MIN_ROWS, _MAX_ROWS)), seed)
-    learnt = dataset.x_train[:: max(dataset.x_train.size // _MAX_LEARNT, 1)]
+    number = int(np.clip(room, _MIN_ROWS, _MAX_ROWS))
+    rows = _some_of_each(dataset.task, dataset.y_test, number, seed)
     # A smooth AUC leaves the level of the logits open, so that only their order can be judged.
     ranked = loss == "auc"
     predict, errors = network.mlp(members.activation), losses.ranking_errors if ranked else _ERRORS[dataset.task]
-    found = attribution.importance(
-        key,
-        _row_loss(errors, predict, members.unravel),
-        on_device(members.positions),
-        on_device(dataset.x_test[rows]),
-        on_device(dataset.y_test[rows]),
-        dataset.column,
-        x_train=learnt if conditional else None,
-        mixture_loss=None if ranked else _loss_together(dataset.task, predict, members.unravel),
-        weights=members.weights,
-        groups=groups,
-        strata=strata[rows],
-        shares=counts / counts.sum() if loss == "likelihood" else np.full(len(counts), 1 / len(counts)),
-        spread=2.0 if ranked else 1.0,
-        used=used_columns(members, dataset),
-    )
+
+    def measure(key: PRNGKeyArray, positions: Array, x: np.ndarray, y: np.ndarray) -> Importance:
+        learnt = dataset.x_train[:: max(dataset.x_train.size // _MAX_LEARNT, 1)]
+        return attribution.importance(
+            key,
+            _row_loss(errors, predict, members.unravel),
+            positions,
+            on_device(x),
+            on_device(y),
+            dataset.column,
+            x_train=learnt if conditional else None,
+            mixture_loss=None if ranked else _loss_together(dataset.task, predict, members.unravel),
+            weights=members.weights,
+            groups=groups,
+            strata=_strata(dataset.task, y),
+            shares=shares,
+            spread=2.0 if ranked else 1.0,
+            used=used_columns(members, dataset),
+        )
+
+    found = measure(key, on_device(members.positions), dataset.x_test[rows], dataset.y_test[rows])
+    number = min(number - len(rows), _MAX_TENSOR // members.positions.size)
+    if members.penalties is not None and dataset.independent and number >= _MIN_ROWS:
+        rows = _some_of_each(dataset.task, dataset.y_train, number, seed)
+        left_out = _without_each(members, members.penalties, dataset, rows)
+        x, y = dataset.x_train[rows], dataset.y_train[rows]
+        found = attribution.pooled(found, measure(jax.random.fold_in(key, 1), left_out, x, y))
     if not (np.all(np.isfinite(found.increases)) and np.all(np.isfinite(found.draws))):
-        raise DataError("the loss on the held-out rows is not finite: look for extreme values in the table")
+        raise DataError("the loss on rows held out is not finite: look for extreme values in the table")
     return found
+
+
+def _without_each(
+    members: Members, penalties: Penalties, dataset: Dataset, rows: Int[np.ndarray, " n"]
+) -> Float[Array, "m n P"]:
+    """Return the networks as they would be without each of the training rows."""
+    layers = jax.eval_shape(members.unravel, members.positions[0])
+    hidden = [layer.bias.size for layer in layers[:-1]]
+    x, y = on_device(dataset.x_train), on_device(dataset.y_train)
+    likelihood = mixture.objective_of(dataset, hidden, members.activation, x, y)
+
+    def one(i: int) -> np.ndarray:
+        own = evidence.at(likelihood, penalties.alphas[i], penalties.noises[i])
+        return np.asarray(leave_one_out.minima(own, on_device(members.positions[i])))[rows]
+
+    return on_device(np.array(spread(one, range(len(members.positions)))))
 
 
 def used_columns(members: Members, dataset: Dataset) -> Bool[np.ndarray, " columns"]:

@@ -33,7 +33,7 @@ from jaxscape.symmetry import Symmetry
 from jaxscape.table import mixture
 from jaxscape.table.datasets import DataError, Dataset, drawn
 from jaxscape.table.mixture import Mixture
-from jaxscape.table.predict import Loss, Members
+from jaxscape.table.predict import Loss, Members, Penalties
 
 _NUM_WALKERS = 8
 _MAX_MODELS = 100
@@ -46,6 +46,7 @@ _PENALTIES = 0.3  # of the progress bar
 # Rows times weights of what is explored: up to so many all rows are searched, of more rows about so many numbers are
 # drawn, at which a gradient takes a millisecond or two and an exploration of 100,000 some minutes.
 _MOST_NUMBERS, _DRAWN_NUMBERS, _FEWEST_DRAWN = 1 << 20, 1 << 18, 2000
+_MOST_LEFT_OUT = 1000  # weights of networks that are asked what they would be without a row
 _COVERAGE = 0.95  # of an exploration that is complete: the next search finds something new with a chance of at most 5 %
 _FLOPS, _MOST_GRADIENTS = 5e12, 2e7  # for an exploration
 
@@ -212,7 +213,14 @@ def members_of(
     within = softmax(-len(found.seen.y_train) * energies - curvatures / 2 if likely else 0 * energies)
     shares = np.concatenate([supported.weights[0] * within, supported.weights[1 : 1 + len(others)]])
     _, _, unravel = flattened(mixture.example(mixture.architecture(dataset, widest, len(found.inputs))))
-    return Members(np.array(wide), shares / shares.sum(), unravel, config.activation), lowest
+    number = min(supported.num_rows, len(found.seen.y_train))
+    penalties = None
+    if config.loss == "likelihood" and number == len(dataset.y_train) and len(wide[0]) <= _MOST_LEFT_OUT:
+        restarts = supported.networks[:1].tolist() * len(lowest) + others.tolist()
+        alphas = [mixture.penalties_of(dataset, supported.sizes[i], j, widest) for i, j in restarts]
+        noises = [supported.sizes[i].found.noises[j] for i, j in restarts]
+        penalties = Penalties(np.array(alphas), np.array(noises))
+    return Members(np.array(wide), shares / shares.sum(), unravel, config.activation, penalties), lowest
 
 
 def posterior_variances(found: Problem, positions: Float[np.ndarray, "m P"]) -> Float[np.ndarray, "m P"]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
-from jaxscape.analysis.attribution import repeated_splits
+from jaxscape.analysis.attribution import over_held_out, repeated_splits
 from jaxscape.table import datasets
 from jaxscape.table.datasets import DataError, Dataset, Table
 from jaxscape.table.explain import SIGNIFICANT, Explanation, explain_dataset, in_order
@@ -73,7 +73,7 @@ def over_splits(found: Explanation, table: Table, groups: Any, number: int, prog
     importance, called = np.zeros((number, len(features))), np.zeros((number, len(features)), int)
     for row, (each, values) in enumerate(zip(explanations, importance, strict=True)):
         places = [features.index(name) for name in each.dataset.features]
-        values[places] = each.importance.mean
+        values[places] = over_held_out(each.importance).mean
         called[row, places] = each.q_values <= SIGNIFICANT
     # Where whole groups are held out splits differ in size: the one that asks for the most caution counts.
     sizes = [(len(each.dataset.y_train), len(each.dataset.y_test)) for each in explanations]
