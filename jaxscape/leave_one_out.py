@@ -43,33 +43,23 @@ def minima(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "N P"]:
     [4.0, 3.5, 1.5]
     """
     _check(objective)
-    return _minima(objective, x)
+    return _without_each(objective, x)[0]
 
 
 def outputs(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "N K"]:
     """Return the outputs of each row by the model that has not seen it. Takes and raises what `minima` does."""
     _check(objective)
-    return _outputs(objective, x)
+    return _without_each(objective, x)[1]
 
 
 def compile_ahead(objective: Objective) -> None:
-    """Compile `outputs` before it is asked for."""
-    _outputs.compile_ahead(objective, jax.ShapeDtypeStruct((objective.dim,), objective.data.weights.dtype))
+    """Compile what both do before it is asked for."""
+    _without_each.compile_ahead(objective, jax.ShapeDtypeStruct((objective.dim,), objective.data.weights.dtype))
 
 
 def _check(objective: Objective) -> None:
     if objective.outputs is None or objective.scale is not None:
         raise ValueError("leaving rows out needs an objective made by from_rows, not whitened")
-
-
-@program
-def _minima(objective: Objective, x: Array) -> Array:
-    return _each_row(objective, x, lambda moved, row: moved)
-
-
-@program
-def _outputs(objective: Objective, x: Array) -> Array:
-    return _each_row(objective, x, functools.partial(_of_row, objective))
 
 
 def _of_row(objective: Objective, x: Array, row: Any) -> Array:
@@ -78,13 +68,14 @@ def _of_row(objective: Objective, x: Array, row: Any) -> Array:
     return objective.outputs(objective.unravel(x), jax.tree.map(lambda leaf: leaf[None], row))[0]
 
 
-def _each_row(objective: Objective, x: Array, result: Any) -> Array:
+@program
+def _without_each(objective: Objective, x: Array) -> tuple[Array, Array]:
     rows: Rows = objective.data
     curvature = rows.weights.sum() * gauss_newton(objective, x)
     # Its inverse, since a solve for each row would hold as many copies of the factor.
     inverse = cho_solve(cho_factor(curvature), jnp.eye(x.size, dtype=x.dtype))
 
-    def without(job: tuple[Any, Any, Array]) -> Array:
+    def without(job: tuple[Any, Any, Array]) -> tuple[Array, Array]:
         row, target, weight = job
         found, back = jax.vjp(lambda x: _of_row(objective, x, row), x)
         jacobian = jax.vmap(lambda cotangent: back(cotangent)[0])(jnp.eye(found.size, dtype=found.dtype))
@@ -95,12 +86,13 @@ def _each_row(objective: Objective, x: Array, result: Any) -> Array:
         reached = inverse @ jacobian.T
         held = jnp.eye(found.size, dtype=found.dtype) - jax.hessian(error)(found) @ (jacobian @ reached)
         moved = x + reached @ jnp.linalg.solve(held, jax.grad(error)(found))
-        return result(jnp.where(jnp.all(jnp.isfinite(moved)), moved, 0), row)
+        moved = jnp.where(jnp.all(jnp.isfinite(moved)), moved, 0)
+        return moved, _of_row(objective, moved, row)
 
     jobs = rows.x, rows.y, rows.weights
     first = jax.tree.map(lambda leaf: leaf[0], rows.x)
     per_row = x.size * jax.eval_shape(functools.partial(_of_row, objective, x), first).size
     if len(rows.weights) * per_row <= _MOST_NUMBERS:
         return jax.vmap(without)(jobs)
-    found: Array = jax.lax.map(without, jobs, batch_size=max(_MOST_NUMBERS // per_row, 1))
+    found: tuple[Array, Array] = jax.lax.map(without, jobs, batch_size=max(_MOST_NUMBERS // per_row, 1))
     return found

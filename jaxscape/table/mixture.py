@@ -298,7 +298,7 @@ def _predicting(
     pool: concurrent.futures.Executor,
 ) -> tuple[Int[np.ndarray, "q 2"], Float[np.ndarray, " q"]]:
     """Move weights to what predicts training rows that it has not seen; leave out the networks that do not count."""
-    widest, inside = max(plan.hidden), np.flatnonzero(inputs)
+    widest, inside = max(sizes[i].hidden for i in networks[:, 0]), np.flatnonzero(inputs)
     small, full = (architecture(dataset, widest, number) for number in (len(inside), len(inputs)))
     kept = places(small, full, inside)
     most = int(_MAX_LEFT_OUT // (len(plan.rows) * num_outputs(dataset) * len(kept) ** 2))
