@@ -88,7 +88,11 @@ def polish(objective: Objective, positions: np.ndarray, index: int, config: Expl
 
 def descend(objective: Objective, starts: np.ndarray, config: ExploreConfig) -> Any:
     """Minimise, as walkers do after a hop; NumPy out."""
-    run = functools.partial(quench, objective, config=config.hopping.descent, num_lanes=config.num_lanes)
+
+    def run(starts: Array, count: int) -> StationaryPoint:
+        # Called as `push_off` calls it, that is one program: to JAX an argument with a name is another.
+        return quench(objective, starts, config.hopping.descent, num_lanes=config.num_lanes, count=count)
+
     return padded(run, 2 * config.num_searches, starts)
 
 

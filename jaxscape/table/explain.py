@@ -46,7 +46,7 @@ class Explanation(NamedTuple):
     exploration, see `explore.stopped_by`; `found_lowest`: how many walkers came to the lowest minimum; `members`: the
     networks that predict together, those of the landscape first, whose ids are `models (m,)`, the lowest first;
     `importance`: what each column adds to the others, on rows that the networks have not seen, and `marginal`: what
-    they make of it;
+    they make of it, on held-out rows;
     `q_values (columns,)`: significance of the first, adjusted for false discoveries; `by_chance (columns,)`: how much
     importance is not significant yet; `awake (columns,)`: used by some
     of the networks; `strengths (columns,)`: the magnitudes of the weights from each; `ranking (columns,)`: higher for a

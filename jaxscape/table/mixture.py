@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
-from scipy.special import softmax
+from scipy.special import log_softmax
 
 from jaxscape import evidence, leave_one_out, losses
 from jaxscape import models as network
@@ -350,8 +350,7 @@ def stacked(
         values = outputs[..., 0]
         variance = counts @ (weights @ values - y) ** 2
     else:
-        logits = outputs if task == "multiclass" else np.concatenate([np.zeros_like(outputs), outputs], axis=2)
-        values = softmax(logits, axis=2)[:, np.arange(len(y)), y.astype(int)]
+        values = np.exp(_log_likelihoods(task, outputs, y))
     for _ in range(_STACKING):
         together = weights @ values
         downhill = (y - together) / variance if task == "regression" else 1 / together
@@ -507,13 +506,17 @@ def added_evidence(
         column = replace(objective, data=objective.data._replace(x=(inputs, known)))
         found = evidence.fit(column, groups, begun, ones, _ONE_COLUMN)
         gains[i] = np.asarray(found.log_evidence).max()
-    return gains + plan.weights @ np.asarray(_errors_at(Partial(errors_of(dataset)), known, target))
+    return gains - plan.weights @ _log_likelihoods(dataset.task, offset, y)
 
 
-@program
-def _errors_at(errors: Any, outputs: Array, y: Array) -> Array:
-    found: Array = errors(outputs, y)
-    return found
+def _log_likelihoods(
+    task: Task, outputs: Float[np.ndarray, "*m n K"], y: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "*m n"]:
+    """Return that of each row, in nats, of a quantity at unit noise; not by JAX, which takes long to compile little."""
+    if task == "regression":
+        return np.asarray(-0.5 * (outputs[..., 0] - y) ** 2 - 0.5 * np.log(2 * np.pi))
+    logits = outputs if task == "multiclass" else np.concatenate([np.zeros_like(outputs), outputs], axis=-1)
+    return np.asarray(log_softmax(logits, axis=-1)[..., np.arange(len(y)), y.astype(int)])
 
 
 def interacting_pairs(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "p 2"]:

@@ -126,10 +126,10 @@ def column_importance(
 ) -> Importance:
     """Measure what the original columns are worth to networks that predict together, on rows they have not seen.
 
-    These are the held-out rows and, where the penalties are known and rows stand for themselves, the training rows,
-    each judged by the networks as they would be without it (`leave_one_out`). Of many rows about 2,000 are used,
-    held-out ones first, as many of each class as there are, up to an equal part of these, and weighed so that classes
-    count as in all rows, or alike if that is what the networks minimise.
+    These are the held-out rows and, for what a column adds, where the penalties are known and rows stand for
+    themselves, the training rows, each judged by the networks as they would be without it (`leave_one_out`). Of many
+    rows about 2,000 are used, held-out ones first, as many of each class as there are, up to an equal part of these,
+    and weighed so that classes count as in all rows, or alike if that is what the networks minimise.
 
     Args:
         key: a JAX random key.
@@ -175,7 +175,7 @@ def column_importance(
 
     found = measure(key, on_device(members.positions), dataset.x_test[rows], dataset.y_test[rows])
     number = min(number - len(rows), _MAX_TENSOR // members.positions.size)
-    if members.penalties is not None and dataset.independent and number >= _MIN_ROWS:
+    if conditional and members.penalties is not None and dataset.independent and number >= _MIN_ROWS:
         rows = _some_of_each(dataset.task, dataset.y_train, number, seed)
         left_out = _without_each(members, members.penalties, dataset, rows)
         x, y = dataset.x_train[rows], dataset.y_train[rows]
