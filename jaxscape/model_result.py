@@ -20,7 +20,8 @@ from jaxscape.cores import all_cores
 from jaxscape.landscape import database
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
-from jaxscape.landscape.explore import Budget, coverage_of, empty_because, explore
+from jaxscape.landscape.doubts import empty_because
+from jaxscape.landscape.explore import Budget, coverage_of, explore
 from jaxscape.objective import Objective, from_loss, ravel
 from jaxscape.symmetry import Symmetry
 

@@ -21,7 +21,7 @@ from jaxscape import (
     symmetry,
     thermodynamics,
 )
-from jaxscape.landscape import certify, ledger
+from jaxscape.landscape import certify, doubts, ledger
 from jaxscape.landscape import explore as stages
 
 # An exhaustive search independent of this library: energies of all stationary points up to symmetry.
@@ -251,3 +251,23 @@ def test_keys_of_another_kind_do_as_well():
     starts = jnp.array([[-0.6, 1.4], [0.6, 0.0], [-0.1, 0.5], [0.0, 0.2]])
     found = explore(problem, group, starts, jax.random.key(0, impl="rbg"), CONFIG, budget=Budget(rounds=2))
     assert len(found.minima.energies) == 3
+
+
+def test_a_symmetry_that_is_missing_is_noticed_and_one_of_the_data_is_not_taken_for_it(xor):
+    problem, group, _, found, _ = xor
+    energies = np.sort(found.minima.energies)
+    assert np.sum(np.diff(energies) < 1e-9) > 2  # XOR looks the same in a mirror
+    assert doubts.missing_symmetry(problem, found) is None
+    lowest = found.minima.positions[:1]
+    copies = [*lowest, *(np.asarray(move(lowest[0])) for move in symmetry.generators(group).values())]
+    none = lowest[:0]
+    for known, forgotten in ((group._replace(odd=False), True), (group, False)):
+        landscape = certify.certified(problem, known, np.array(copies), none, ExploreConfig())
+        assert (len(landscape.minima.energies) > 1) == forgotten
+        assert (doubts.missing_symmetry(problem, landscape) is not None) == forgotten
+    # Where there are no data nothing can be told: the six-hump camel is its own mirror image.
+    camel, plain = surfaces.six_hump_camel()
+    lowest = np.asarray(quench(camel, jnp.array([[0.1, -0.7]])).position)
+    landscape = certify.certified(camel, plain, np.concatenate([lowest, -lowest]), lowest[:0], ExploreConfig())
+    assert len(landscape.minima.energies) == 2
+    assert doubts.missing_symmetry(camel, landscape) is None

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread, spread
-from jaxscape.landscape import certify, coverage, database, ledger, paths
+from jaxscape.landscape import certify, coverage, database, doubts, ledger, paths
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_gaps, choose_pairs, measured
 from jaxscape.landscape.database import Landscape
@@ -152,7 +152,7 @@ def explore(
         The database. Each minimum has no negative Hessian eigenvalue, each transition state exactly one, and two
         minima below it; none has a zero eigenvalue but for the known zero modes, and Newton's step from each stays put.
         Parts that no transition state joins are joined by `paths`, which bound the barriers from above.
-        A warning says why, if it is empty.
+        A warning says why, if it is empty, or that minima are copies of each other by what `symmetry` leaves out.
 
     Raises:
         ValueError: if the dimensions do not agree or the dtype is not float64.
@@ -165,29 +165,11 @@ def explore(
         if on_round is not None:
             on_round(exploration)
     exploration = bound_barriers(objective, exploration, config)
-    if (doubt := empty_because(exploration.landscape)) is not None:
+    if (doubt := doubts.empty_because(exploration.landscape)) is not None:
         warnings.warn(f"no minimum was found: {doubt}", stacklevel=2)
+    if (doubt := doubts.missing_symmetry(objective, exploration.landscape)) is not None:
+        warnings.warn(doubt, stacklevel=2)
     return exploration.landscape
-
-
-def empty_because(landscape: Landscape) -> str | None:
-    """Say why a landscape holds no minimum, and what to do; None if it holds some."""
-    if len(landscape.minima.energies):
-        return None
-    tally = functools.partial(ledger.count, landscape.ledger)
-    ended, flat = tally(Search.HOPS), tally(Search.MINIMA, Status.FLAT)
-    if flat:
-        return (
-            f"{flat} descents ended where the loss is too flat to certify a minimum: add an L2 penalty, and use smooth "
-            "activations (no ReLU)"
-        )
-    if not ended:
-        return "no descent ended within the budget: allow more rounds"
-    bad, kinks = (tally(Search.HOPS, status) for status in (Status.NONFINITE, Status.STALLED))
-    return (
-        f"of {ended} descents {tally(Search.HOPS, Status.CONVERGED)} converged, {bad} met a loss that is not finite, "
-        f"{kinks} went no further (a kink, or a loss with too few digits), the others took too many steps"
-    )
 
 
 def finished(

@@ -61,7 +61,8 @@ from jaxscape.cores import num_cores
 from jaxscape.landscape import database
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
-from jaxscape.landscape.explore import DEFAULT_BUDGET, Budget, empty_because, explore
+from jaxscape.landscape.doubts import empty_because
+from jaxscape.landscape.explore import DEFAULT_BUDGET, Budget, explore
 from jaxscape.objective import Objective
 from jaxscape.symmetry import Symmetry
 

@@ -24,6 +24,7 @@ from jaxscape.cores import on_device, spread
 from jaxscape.landscape import certify, database, explore
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
+from jaxscape.landscape.doubts import empty_because
 from jaxscape.landscape.explore import Budget, Exploration
 from jaxscape.objective import Objective, flattened, from_loss, from_rows, hessian, ravel
 from jaxscape.programs import program
@@ -366,7 +367,7 @@ def explore_landscape(
         keep(exploration)
     if len(exploration.landscape.minima.energies) == 0:
         raise DataError(
-            f"no minimum was found in {exploration.round - 1} rounds: {explore.empty_because(exploration.landscape)}"
+            f"no minimum was found in {exploration.round - 1} rounds: {empty_because(exploration.landscape)}"
         )
     if database.components(exploration.landscape, with_paths=True).any():
         exploration = explore.bound_barriers(objective, exploration, settings)
