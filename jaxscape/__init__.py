@@ -3,6 +3,13 @@
 Left of the `Landscape` all is pure, jitted, batched JAX; right of it, NumPy arrays in and out.
 """
 
+import signal as _signal
+import sys as _sys
+
+# Who stops the command in its first second, while it is imported, gets no traceback of the imports.
+if _sys.orig_argv[1:3] == ["-m", "jaxscape"] and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 from jaxscape import clusters as clusters
 from jaxscape import evidence as evidence
 from jaxscape import losses as losses

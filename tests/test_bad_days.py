@@ -115,3 +115,13 @@ def test_two_writers_killed_at_any_moment_leave_a_whole_file(tmp_path):
             writer.stdout.close()
         assert database.load(path).ledger.evaluations in {1, 2}
         assert seen <= {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"), [(["-m", "jaxscape"], "SIG_DFL"), (["-m", "other"], "default_int_handler")]
+)
+def test_only_the_command_may_be_stopped_while_it_is_imported_without_a_traceback(program, expected):
+    code = f"import signal, sys; sys.orig_argv = ['python', *{program}]; signal.signal(2, signal.default_int_handler)"
+    code += "; import jaxscape; print(repr(signal.getsignal(2)))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert expected in said
