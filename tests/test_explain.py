@@ -67,6 +67,7 @@ def test_the_summary_has_everything_and_the_informative_column_first(report):
     # The noise columns and the true one: what is certain is the true one alone.
     assert [feature["q_value"] <= 0.05 for feature in summary["features"]] == [True, False, False, False]
     assert summary["ranking"]["num_certain"] == 1
+    assert summary["ranking"]["left_out_rows"] == 0  # at one weak penalty networks know every row by heart
     assert sum(feature["conserved_share"] for feature in summary["features"]) == pytest.approx(1)
     table = pd.read_csv(report / "features.csv")
     assert table["name"].tolist() == [feature["name"] for feature in summary["features"]]

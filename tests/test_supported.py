@@ -43,6 +43,8 @@ def test_the_one_column_that_drives_is_named_and_no_other(report):
     assert sorted(feature["name"] for feature in summary["features"]) == sorted(COLUMNS)
     assert [feature["rank"] for feature in summary["features"]] == list(range(1, 9))
     assert summary["features"][0]["name"] == "driver"
+    assert summary["ranking"]["held_out_rows"] == 60
+    assert summary["ranking"]["left_out_rows"] == 140
     assert [feature["q_value"] <= 0.05 for feature in summary["features"]] == [True] + 7 * [False]
     # Those that no network uses come last, and have nothing to lose.
     used = [feature["used"] for feature in summary["features"]]

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxscape.analysis import attribution
 from jaxscape.files import replacing
 from jaxscape.report.figures import FIGURES, as_svg, figures, graph
 from jaxscape.report.sentences import (
@@ -95,8 +94,6 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
         verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
         together=together_sentence(explanation),
         listed=content["features"][:_MAX_LISTED],
-        judged_rows=attribution.over_held_out(explanation.importance).increases.shape[1],
-        learnt_rows=0 if explanation.importance.learnt is None else int(explanation.importance.learnt.sum()),
         unit=_unit(explanation),
         low={
             "relative": "lowest standard deviation relative to their mean",

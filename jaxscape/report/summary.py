@@ -16,7 +16,7 @@ from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, me
 from jaxscape.table.effects import column_interactions
 from jaxscape.table.explain import Explanation, in_order
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 
 def ranks(explanation: Explanation) -> list[dict[str, Any]]:
@@ -42,6 +42,13 @@ def ranks(explanation: Explanation) -> list[dict[str, Any]]:
         }
         for i in in_order(explanation)
     ]
+
+
+def num_rows(explanation: Explanation) -> dict[str, int]:
+    """Return how many rows columns are ranked on: held-out ones, and training rows by networks without them."""
+    learnt = explanation.importance.learnt
+    total, left_out = len(explanation.importance.strata), 0 if learnt is None else int(learnt.sum())
+    return {"held_out_rows": total - left_out, "left_out_rows": left_out}
 
 
 def group_ranks(explanation: Explanation) -> list[dict[str, Any]]:
@@ -116,6 +123,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         "ranking": {
             "num_models": len(explanation.models),
             "num_certain": int(np.sum(explanation.q_values <= SIGNIFICANT)),
+            **num_rows(explanation),
             "top": explanation.stability.top,
             "same_top": explanation.stability.same_top,
             "num_resamplings": explanation.stability.num_resamplings,
