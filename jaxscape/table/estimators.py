@@ -54,7 +54,8 @@ class LandscapeClassifier(ClassifierMixin, _Landscape):  # type: ignore[misc]
     All rows are trained on; who wants the columns ranked, and a landscape, calls `jaxscape.explain`.
 
     Args:
-        hidden: units of each hidden layer; by default networks of several sizes, weighed by their evidence.
+        hidden: units of each hidden layer; by default networks of several sizes, weighed by their evidence and by
+            how they predict rows left out of them.
         activation: of the units.
         random_state: of the starts.
     """
