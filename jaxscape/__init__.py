@@ -3,13 +3,7 @@
 Left of the `Landscape` all is pure, jitted, batched JAX; right of it, NumPy arrays in and out.
 """
 
-import signal as _signal
-import sys as _sys
-
-# Who stops the command in its first second, while it is imported, gets no traceback of the imports.
-if _sys.orig_argv[1:3] == ["-m", "jaxscape"] and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-
+from jaxscape import _interrupts as _interrupts
 from jaxscape import clusters as clusters
 from jaxscape import evidence as evidence
 from jaxscape import losses as losses

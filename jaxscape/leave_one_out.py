@@ -17,6 +17,7 @@ from jaxscape.objective import Objective, Rows, gauss_newton
 from jaxscape.programs import program
 
 _MOST_NUMBERS = 1 << 22  # rows times outputs times weights, held at once
+_ALONE = 1e8  # times that the outputs of a row would move further without it
 
 
 def minima(objective: Objective, x: Float[Array, " P"]) -> Float[Array, "N P"]:
@@ -85,8 +86,8 @@ def _without_each(objective: Objective, x: Array) -> tuple[Array, Array]:
 
         reached = inverse @ jacobian.T
         held = jnp.eye(found.size, dtype=found.dtype) - jax.hessian(error)(found) @ (jacobian @ reached)
-        moved = x + reached @ jnp.linalg.solve(held, jax.grad(error)(found))
-        moved = jnp.where(jnp.all(jnp.isfinite(moved)), moved, 0)
+        freed = jnp.linalg.inv(held)
+        moved = jnp.where(jnp.max(jnp.abs(freed)) < _ALONE, x + reached @ (freed @ jax.grad(error)(found)), 0)
         return moved, _of_row(objective, moved, row)
 
     jobs = rows.x, rows.y, rows.weights

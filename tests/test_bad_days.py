@@ -118,10 +118,12 @@ def test_two_writers_killed_at_any_moment_leave_a_whole_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("program", "expected"), [(["-m", "jaxscape"], "SIG_DFL"), (["-m", "other"], "default_int_handler")]
+    ("program", "expected"),
+    [("-m", "SIG_DFL"), ("/bin/jaxscape", "SIG_DFL"), ("/home/jaxscape/mine.py", "default_int_handler")],
 )
 def test_only_the_command_may_be_stopped_while_it_is_imported_without_a_traceback(program, expected):
-    code = f"import signal, sys; sys.orig_argv = ['python', *{program}]; signal.signal(2, signal.default_int_handler)"
+    code = f"import signal, sys; sys.argv = [{program!r}]; sys.orig_argv = ['python', {program!r}, 'jaxscape']"
+    code += "; signal.signal(2, signal.default_int_handler)"
     code += "; import jaxscape; print(repr(signal.getsignal(2)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert expected in said

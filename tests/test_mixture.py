@@ -100,6 +100,13 @@ def test_weights_move_to_what_predicts_rows_not_seen(task):
     first = mixture.stacked(task, outputs, y.astype(float), half[:, 0].astype(float), prior)
     assert first[1] > weights[1]
     assert first[2] < weights[2]
+    # A row that all are utterly wrong about, and a network that is so about one row, are worth no more than others.
+    hopeless = outputs.copy()
+    hopeless[:, 0] = 1e3 * (1 - 2 * right[0]) if task != "multiclass" else 1e3 * (0.5 - np.eye(3)[y[0]])
+    assert np.all(np.isfinite(mixture.stacked(task, hopeless, y.astype(float), even, prior)))
+    wild = outputs.copy()
+    wild[0, 0] = -1e4 * right[0]
+    assert np.all(mixture.stacked(task, wild, y.astype(float), even, prior)[1:3] > 3 / 16)
     alike = mixture.stacked(task, outputs[[1, 1, 1]], y.astype(float), even, np.array([2.0, 1.0, 0.0]))
     np.testing.assert_allclose(alike, np.array([2, 1, 0.03]) / 3.03)
 

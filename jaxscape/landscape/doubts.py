@@ -45,6 +45,7 @@ def missing_symmetry(objective: Objective, landscape: Landscape) -> str | None:
 
     Minima of the same energy and curvature may be so by a symmetry of the data, such as that of the XOR table. Copies
     under a symmetry of the model have the same loss on any other data, too: random numbers take the place of the data.
+    Where the data hold penalties of single weights, or none, copies may be missed.
     """
     pairs, rng = _alike(landscape), np.random.default_rng(0)
     if not len(pairs):

@@ -1,5 +1,6 @@
 """Tables: loading, checking and encoding them for a network; examples made, shipped with scikit-learn or fetched."""
 
+import contextlib
 import csv
 import datetime
 import difflib
@@ -535,6 +536,7 @@ def prepare(
         x, y = x[y.notna()], y[y.notna()]
     if len(y) < MIN_ROWS:
         raise DataError(f"{table.name} has {len(y)} usable rows; at least {MIN_ROWS} are needed")
+    _note_copies(x, y, notes)
     chosen, classes, values = _encode_target(table, y, task, notes)
     numeric, categorical = _column_kinds(table.name, x, notes)
     train, test = _held_out(table, rows, values if classes else None, seed, held_out, groups)
@@ -589,8 +591,20 @@ def prepare(
         notes=tuple(notes),
         encoding=Encoding(tuple(known), centre, spread, quantity),
         held_out=rows[test],
-        independent=held_out is None and groups is None,
+        independent=groups is None and (held_out is None or not np.any(held_out)),
     )
+
+
+def _note_copies(x: "pd.DataFrame", y: "pd.Series", notes: list[str]) -> None:
+    import pandas as pd
+
+    with contextlib.suppress(TypeError):  # what cannot be hashed
+        copies = int(pd.concat([x, y], axis=1).duplicated().sum())
+        if copies:
+            notes.append(
+                f"{copies} rows are the same as another in every column and the target: if a case was entered twice, "
+                "leave its copies out, since what is held out is learnt from the other"
+            )
 
 
 def _held_out(

@@ -31,8 +31,9 @@ _TEMPERATURE = 2.0  # of the weights of networks, in nats
 _SAME = 0.05  # nats
 _AS_GOOD = 0.5  # nats: by so little the data do not prefer a larger network
 _MAX_NETWORKS, _LEAST = 40, 0.005  # of the weight of all
-_FLOOR = 0.01  # of the weight of the best, that the rows left out may raise
+_FLOOR = 0.01  # of the weight of all, that each has before rows are left out
 _STACKING = 6  # steps; few rows cannot tell networks apart much further
+_NO_NOISE = 1e-12  # of the variance of the target
 _MAX_LEFT_OUT = 1e11  # operations
 _MOST, _FEWEST = 24, 8  # restarts of each size
 _FLOPS = 1.5e11  # for all restarts, while there are more than the fewest
@@ -313,8 +314,10 @@ def _predicting(
         own = evidence.at(objective, alphas, size.found.noises[restart])
         return np.asarray(leave_one_out.outputs(own, on_device(position)))
 
-    outputs = np.array(list(pool.map(for_thread(left_out), networks.tolist())))
-    weights = stacked(dataset.task, outputs, y, plan.weights, weights)
+    weights = weights / weights.sum()
+    if dataset.independent:
+        outputs = np.array(list(pool.map(for_thread(left_out), networks.tolist())))
+        weights = stacked(dataset.task, outputs, y, plan.weights, weights)
     counting = weights >= _LEAST
     counting[0] = True  # it is explored
     return networks[counting], weights[counting] / weights[counting].sum()
@@ -348,9 +351,11 @@ def stacked(
     weights /= weights.sum()
     if task == "regression":
         values = outputs[..., 0]
-        variance = counts @ (weights @ values - y) ** 2
+        # That of the noise: one network may be far off in one row.
+        variance = max(min(counts @ (weights @ values - y) ** 2, np.min((values - y) ** 2 @ counts)), _NO_NOISE)
     else:
-        values = np.exp(_log_likelihoods(task, outputs, y))
+        likely = _log_likelihoods(task, outputs, y)
+        values = np.exp(likely - likely.max(axis=0))  # What is the same for all does not matter.
     for _ in range(_STACKING):
         together = weights @ values
         downhill = (y - together) / variance if task == "regression" else 1 / together
@@ -362,8 +367,7 @@ def stacked(
 
 def network_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...]) -> Float[np.ndarray, " Q"]:
     """Return the end of a restart with as many units as the widest; the weights of columns it does not use are zero."""
-    position = np.array(size.found.positions[restart])
-    used = evidence.awake(size.found)[restart, : len(dataset.features)][dataset.column]
+    position, used = np.array(size.found.positions[restart]), _used(dataset, size, restart)
     position[: used.size * size.hidden[0]].reshape(used.size, -1)[~used] = 0
     return padded(position, size.hidden, widest, np.ones(used.size, bool), num_outputs(dataset))
 
@@ -581,11 +585,16 @@ def _predicted(position: Array, x: Array, predict: losses.Predict, unravel: Call
 
 def penalties_of(dataset: Dataset, size: Size, restart: int, widest: tuple[int, ...]) -> Float[np.ndarray, " Q"]:
     """Return the penalty of each weight of `network_of`; weights that it does not use cannot move."""
-    alphas = np.asarray(size.found.alphas[restart])[size.groups]
-    used = evidence.awake(size.found)[restart, : len(dataset.features)][dataset.column]
+    alphas, used = np.asarray(size.found.alphas[restart])[size.groups], _used(dataset, size, restart)
     alphas[: used.size * size.hidden[0]].reshape(used.size, -1)[~used] = 0
     wide = padded(alphas, size.hidden, widest, np.ones(used.size, bool), num_outputs(dataset))
     return np.where(wide > 0, wide, _FROZEN)
+
+
+def _used(dataset: Dataset, size: Size, restart: int) -> Bool[np.ndarray, " inputs"]:
+    """Say which inputs a restart uses; the best of its size uses one at least."""
+    columns = size.awake if restart == 0 else evidence.awake(size.found)[restart, : len(dataset.features)]
+    return columns[dataset.column]
 
 
 def padded(

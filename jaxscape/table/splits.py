@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
-from jaxscape.analysis.attribution import over_held_out, repeated_splits
+from jaxscape.analysis.attribution import over_held_out, repeated_splits, significance
 from jaxscape.table import datasets
 from jaxscape.table.datasets import DataError, Dataset, Table
 from jaxscape.table.explain import SIGNIFICANT, Explanation, explain_dataset, in_order
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class Splits(NamedTuple):
-    """S splits of a table: `importance (S, columns)`, zero where a column was left out; `called (S, columns)`: is it
-    above zero with confidence in this split alone? `first (S,)`: the column that matters most; the scores of the
-    networks, `scores (S,)`; how many rows are trained on and held out, `rows`; the names of the `features`."""
+    """S splits of a table: `importance (S, columns)`, on the rows held out, zero where a column was left out; `called
+    (S, columns)`: is that above zero with confidence in this split alone? `first (S,)`: the column that matters most;
+    the scores of the networks, `scores (S,)`; how many rows are trained on and held out, `rows`; the names of the
+    `features`."""
 
     importance: Float[np.ndarray, "S columns"]
     called: Int[np.ndarray, "S columns"]
@@ -73,8 +74,9 @@ def over_splits(found: Explanation, table: Table, groups: Any, number: int, prog
     importance, called = np.zeros((number, len(features))), np.zeros((number, len(features)), int)
     for row, (each, values) in enumerate(zip(explanations, importance, strict=True)):
         places = [features.index(name) for name in each.dataset.features]
-        values[places] = over_held_out(each.importance).mean
-        called[row, places] = each.q_values <= SIGNIFICANT
+        held_out = over_held_out(each.importance)
+        values[places] = held_out.mean
+        called[row, places] = significance(held_out) <= SIGNIFICANT
     # Where whole groups are held out splits differ in size: the one that asks for the most caution counts.
     sizes = [(len(each.dataset.y_train), len(each.dataset.y_test)) for each in explanations]
     rows = max(sizes, key=lambda size: size[1] / size[0])
