@@ -33,6 +33,7 @@ _AS_GOOD = 0.5  # nats: by so little the data do not prefer a larger network
 _MAX_NETWORKS, _LEAST = 40, 0.005  # of the weight of all
 _FLOOR = 0.01  # of the weight of all, that each has before rows are left out
 _STACKING = 6  # steps; few rows cannot tell networks apart much further
+_LONGEST = 3.0  # step, in the logarithm of the weights: one network may be far off in one row
 _NO_NOISE = 1e-12  # of the variance of the target
 _MAX_LEFT_OUT = 1e11  # operations
 _MOST, _FEWEST = 24, 8  # restarts of each size
@@ -351,15 +352,17 @@ def stacked(
     weights /= weights.sum()
     if task == "regression":
         values = outputs[..., 0]
-        # That of the noise: one network may be far off in one row.
-        variance = max(min(counts @ (weights @ values - y) ** 2, np.min((values - y) ** 2 @ counts)), _NO_NOISE)
     else:
         likely = _log_likelihoods(task, outputs, y)
         values = np.exp(likely - likely.max(axis=0))  # What is the same for all does not matter.
     for _ in range(_STACKING):
         together = weights @ values
-        downhill = (y - together) / variance if task == "regression" else 1 / together
-        gain = values @ (counts * downhill)
+        if task == "regression":
+            left = y - together
+            gain = values @ (counts * left) / max(counts @ left**2, _NO_NOISE)
+        else:
+            gain = values @ (counts / together)
+        gain *= _LONGEST / max(np.ptp(gain), _LONGEST)
         weights = weights * np.exp(gain - gain.max())
         weights /= weights.sum()
     return weights
