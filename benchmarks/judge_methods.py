@@ -433,6 +433,7 @@ def boosting_shap(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted
 
 
 def _linear_outputs(weights: jax.Array, x: jax.Array) -> jax.Array:
+    weights = weights.reshape(-1, x.shape[1] + 1)
     return x @ weights[:, :-1].T + weights[:, -1]
 
 
@@ -450,7 +451,7 @@ def linear_conditional(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> F
     weights = np.column_stack([np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)])
     copies = attribution.near_copies(dataset.x_train, dataset.column)
     measured = attribution.importance(
-        jax.random.key(seed), LINEAR_ERRORS[task], jax.numpy.asarray(weights)[None], jax.numpy.asarray(dataset.x_test),
+        jax.random.key(seed), LINEAR_ERRORS[task], jax.numpy.asarray(weights.ravel())[None], jax.numpy.asarray(dataset.x_test),
         jax.numpy.asarray(dataset.y_test), dataset.column, x_train=dataset.x_train, groups=copies,
     )  # fmt: skip
     predict = linear(x, y, task, seed).predict
