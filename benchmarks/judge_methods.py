@@ -448,10 +448,10 @@ def linear_conditional(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> F
     """The linear model, asked what each column adds to the others."""
     data, model = split(x, y, task, seed), linear_model(x, y, task, seed)
     dataset = data.dataset
-    weights = np.column_stack([np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)])
+    weights = np.column_stack([np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)]).ravel()
     copies = attribution.near_copies(dataset.x_train, dataset.column)
     measured = attribution.importance(
-        jax.random.key(seed), LINEAR_ERRORS[task], jax.numpy.asarray(weights.ravel())[None], jax.numpy.asarray(dataset.x_test),
+        jax.random.key(seed), LINEAR_ERRORS[task], jax.numpy.asarray(weights)[None], jax.numpy.asarray(dataset.x_test),
         jax.numpy.asarray(dataset.y_test), dataset.column, x_train=dataset.x_train, groups=copies,
     )  # fmt: skip
     predict = linear(x, y, task, seed).predict
