@@ -6,6 +6,7 @@ Left of the `Landscape` all is pure, jitted, batched JAX; right of it, NumPy arr
 from jaxscape import _interrupts as _interrupts
 from jaxscape import clusters as clusters
 from jaxscape import evidence as evidence
+from jaxscape import leave_one_out as leave_one_out
 from jaxscape import losses as losses
 from jaxscape import models as models
 from jaxscape import objective as objective

@@ -69,7 +69,7 @@ def test_what_one_process_compiled_the_next_one_loads(two_runs):
         pytest.skip("XLA takes its own programs for foreign ones on this processor")
     compiled = [json.loads((out / "events.json").read_text())["backend_compile_duration"] for out in outs]
     # A few small ones of JAX's own are made each time, and one that tries whether loading works.
-    assert compiled[0] > 15
+    assert compiled[0] >= 20
     assert compiled[1] < 8
     assert said == ["", ""]
     assert (outs[0] / "features.csv").read_bytes() == (outs[1] / "features.csv").read_bytes()
