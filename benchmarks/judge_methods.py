@@ -34,10 +34,11 @@ from jaxscape import attribution, losses, models, quench
 from jaxscape.landscape import database
 from jaxscape.objective import ravel
 from jaxscape.search.points import Status
-from jaxscape.table.datasets import Dataset
+from jaxscape.table.datasets import Column, Dataset, Encoding, decode
 from jaxscape.table.explain import ranking
 from jaxscape.table.predict import Members, column_importance, together, used_columns
-from jaxscape.table.problem import PAPER, ExplainConfig, Explored, explore_landscape, members_of, problem
+from jaxscape.table.problem import PAPER, ExplainConfig, Explored, explore_landscape, members_of, problem, sizes_of
+from jaxscape.table.settle import calibrated, settled
 
 NUM_SHUFFLES = 10
 MAX_MODELS = 100
@@ -57,13 +58,15 @@ class Fitted(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The rows of a table, encoded as numbers and split; `encode` does the same to others, `decode` undoes the
-    standardisation of a quantity."""
+    """The rows of a table, encoded as numbers and split; `encode` does the same to others."""
 
     dataset: Dataset
     encode: Callable[[pd.DataFrame], np.ndarray]
-    decode: Callable[[np.ndarray], np.ndarray]
     seed: int
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Bring predictions of a quantity back to its own units."""
+        return decode(self.dataset.encoding, outputs)
 
 
 Method = Callable[[pd.DataFrame, pd.Series, str, int], Fitted | None]  # None: not for such a task
@@ -111,22 +114,27 @@ def split(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Split:
     encoded, targets = encoder.transform(x), (values - mean) / spread
     classes = () if task == "regression" else tuple(str(int(label)) for label in np.unique(values))
     names = tuple(map(str, x.columns))
+    quantity = Column("y", centre=mean, spread=spread) if task == "regression" else None
     dataset = Dataset(
         "table", "y", task, classes, encoded[rows], targets[rows], encoded[held_out], targets[held_out],
-        names, tuple(names[i] for i in column), np.array(column), (),
+        names, tuple(names[i] for i in column), np.array(column), (), Encoding((), np.zeros(0), np.ones(0), quantity),
     )  # fmt: skip
-    return Split(dataset, encoder.transform, lambda outputs: mean + spread * outputs, seed)
+    return Split(dataset, encoder.transform, seed)
 
 
 # --- Networks -------------------------------------------------------------------------------------------------------
 
 
 @once
-def supported(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Explored, Members]:
-    """Choose penalties and explore as `explain` does by default."""
-    dataset, config = split(x, y, task, seed).dataset, ExplainConfig(seed=seed)
+def supported(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Split, Explored, Members]:
+    """Choose the scale of the target and penalties, and explore, as `explain` does by default."""
+    data, config = split(x, y, task, seed), ExplainConfig(seed=seed)
+    dataset = settled(data.dataset, sizes_of(config), config.activation, seed)
     found = explore_landscape(dataset, config)
-    return found, members_of(found.problem, found.landscape, dataset, config, found.supported)[0]
+    members = members_of(found.problem, found.landscape, dataset, config, found.supported)[0]
+    if task == "regression":
+        dataset = calibrated(dataset, together(members, task, dataset.x_train))
+    return data._replace(dataset=dataset), found, members
 
 
 def asked(
@@ -150,21 +158,21 @@ def asked(
 def jaxscape(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     """What `explain` reports by default: networks at the penalties that the data support, asked what each column adds
     to the others."""
-    found, members = supported(x, y, task, seed)
-    return asked(split(x, y, task, seed), members, conditional=True, added=found.supported.added)
+    data, found, members = supported(x, y, task, seed)
+    return asked(data, members, conditional=True, added=found.supported.added)
 
 
 def jaxscape_marginal(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     """The same, asked what they make of each column."""
-    found, members = supported(x, y, task, seed)
-    return asked(split(x, y, task, seed), members, conditional=False, added=found.supported.added)
+    data, found, members = supported(x, y, task, seed)
+    return asked(data, members, conditional=False, added=found.supported.added)
 
 
 def best_size(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:
     """The network of best evidence alone."""
-    found, members = supported(x, y, task, seed)
+    data, found, members = supported(x, y, task, seed)
     alone = members._replace(positions=members.positions[:1], weights=np.ones(1))
-    return asked(split(x, y, task, seed), alone, conditional=True, added=found.supported.added)
+    return asked(data, alone, conditional=True, added=found.supported.added)
 
 
 def cross_validated(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitted:

@@ -7,6 +7,7 @@ from jaxscape.evidence import Outcome
 from jaxscape.table.baselines import Baseline
 from jaxscape.table.explain import SIGNIFICANT as SIGNIFICANT
 from jaxscape.table.explain import Explanation, in_order
+from jaxscape.table.tails import formula
 
 NAMES = {"auc": "AUC", "r2": "R²"}
 _STABLE = 0.9  # of the resamplings: in fewer the first columns are not sure
@@ -50,8 +51,16 @@ def names_of_the_sure(explanation: Explanation) -> list[str]:
     return [name for members, name in groups(explanation) if explanation.q_values[members[0]] <= SIGNIFICANT]
 
 
+def learnt_as(explanation: Explanation) -> str:
+    """Name what the networks learn: the target or, where its tails are heavy, what it is bent to."""
+    dataset = explanation.dataset
+    tails = None if dataset.encoding is None else dataset.encoding.tails
+    return dataset.target if tails is None else formula(tails, dataset.target)
+
+
 def baselines_verdict(explanation: Explanation) -> tuple[bool, str]:
     """Say in words how the networks predict beside other models; the first value: do they keep up with each of them?"""
+    bent = learnt_as(explanation) != explanation.dataset.target
     words = ("clearly worse than", "not clearly better or worse than", "clearly better than")
     found: dict[str, list[str]] = {word: [] for word in words}
     for name, each in baselines_of(explanation):
@@ -59,7 +68,7 @@ def baselines_verdict(explanation: Explanation) -> tuple[bool, str]:
     what = ", ".join(f"{word} {_and(names)}" for word, names in found.items() if names)
     text = (
         f"On {len(explanation.dataset.y_test)} held-out rows the networks ({NAMES[measure(explanation)]} "
-        f"{explanation.test_score:.3f}) predict {what}."
+        f"{explanation.test_score:.3f}) predict {learnt_as(explanation) + ' ' if bent else ''}{what}."
     )
     keeps_up = not found[words[0]]
     return keeps_up, text if keeps_up else f"{text} What drives them may not be what drives the data."

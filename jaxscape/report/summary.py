@@ -12,11 +12,11 @@ from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
 from jaxscape.report.agreement import agreement, apart
 from jaxscape.report.figures import with_effects
-from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, measure, verdict
+from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, learnt_as, measure, verdict
 from jaxscape.table.effects import column_interactions
 from jaxscape.table.explain import Explanation, in_order
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 
 def ranks(explanation: Explanation) -> list[dict[str, Any]]:
@@ -71,6 +71,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             "features": len(dataset.features),
             "target": dataset.target,
             "task": dataset.task,
+            "learnt_as": learnt_as(explanation),
             "classes": list(dataset.classes),
             "notes": list(dataset.notes),
         },

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxscape.table.tails import Tails, bend, unbend
+
 if TYPE_CHECKING:
     import pandas as pd
     from pandas import DataFrame, Series
@@ -67,12 +69,14 @@ class Column(NamedTuple):
 
 class Encoding(NamedTuple):
     """How the rows of a table become inputs and a target: the `columns` in use, `centre (inputs,)` and `spread
-    (inputs,)` of what they become, and the `quantity` that is predicted, None where it is a class."""
+    (inputs,)` of what they become, and the `quantity` that is predicted, None where it is a class; `tails`: how it is
+    bent before, None where it is learnt as it is."""
 
     columns: tuple[Column, ...]
     centre: Float[np.ndarray, " inputs"]
     spread: Float[np.ndarray, " inputs"]
     quantity: Column | None
+    tails: Tails | None = None
 
 
 class Table(NamedTuple):
@@ -671,12 +675,33 @@ def encode(encoding: Encoding, frame: "pd.DataFrame") -> Float[np.ndarray, "N in
     return (np.concatenate(blocks, axis=1) - encoding.centre) / encoding.spread
 
 
-def decode(encoding: Encoding, outputs: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+def decode(encoding: Encoding, outputs: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
     """Return predictions of a quantity in its own units."""
     quantity = encoding.quantity
     if quantity is None:
         raise ValueError("the target is a class: there is nothing to decode")
-    return (outputs * quantity.spread + quantity.centre) * quantity.scale
+    values = (outputs * quantity.spread + quantity.centre) * quantity.scale
+    return values if encoding.tails is None else unbend(encoding.tails, values)
+
+
+def unit_of(encoding: Encoding | None) -> float:
+    """Return what a unit of the networks' output is in units of the target, bent where it is; 1 for classes."""
+    quantity = None if encoding is None else encoding.quantity
+    return 1.0 if quantity is None else quantity.spread * quantity.scale
+
+
+def bent(dataset: Dataset, tails: Tails) -> Dataset:
+    """Return the dataset of a quantity with its target bent."""
+    encoding = dataset.encoding
+    if encoding is None or encoding.quantity is None or encoding.tails is not None:
+        raise ValueError("only a quantity that is learnt as it is can be bent")
+    y_train, y_test = (bend(tails, decode(encoding, y)) for y in (dataset.y_train, dataset.y_test))
+    quantity = _learn_quantity(f"the target {dataset.target!r}", dataset.target, y_train)
+    return dataset._replace(
+        y_train=_inputs(quantity, y_train)[:, 0],
+        y_test=_inputs(quantity, y_test)[:, 0],
+        encoding=encoding._replace(quantity=quantity, tails=tails),
+    )
 
 
 def rows_like(x: Any, names: Sequence[str]) -> "pd.DataFrame":

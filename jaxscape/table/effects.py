@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from jaxscape.analysis.effects import Effect, Interaction, Predict, accumulated_effect, interactions
 from jaxscape.table import predict
-from jaxscape.table.datasets import Encoding
+from jaxscape.table.datasets import Encoding, decode, unit_of
 from jaxscape.table.explain import Explanation
 
 _MAX_ROWS = 2000  # that effects are measured on, and that are predicted at once
@@ -22,14 +22,16 @@ def outputs_of(explanation: Explanation) -> Predict:
 
     def outputs(x: Float[np.ndarray, "R inputs"]) -> Float[np.ndarray, "m R"]:
         found = _in_blocks(explanation, lambda block: predict.each(members, dataset.task, block), x)
-        return found[..., -1] if dataset.task == "multiclass" else found * _unit(explanation)
+        if dataset.task == "regression":
+            return decode(encoding_of(explanation), found)
+        return found[..., -1] if dataset.task == "multiclass" else found
 
     return outputs
 
 
 def column_interactions(explanation: Explanation, places: list[int]) -> list[Interaction]:
-    """Rank pairs of columns by what they do together, in units of the target, or of logits (of several classes the
-    length of the vector of all, less their mean).
+    """Rank pairs of columns by what they do together on the scale that is learnt: in units of the target, bent where it
+    is, or of logits (of several classes the length of the vector of all, less their mean).
 
     Args:
         explanation: of a table whose encoding is known.
@@ -40,7 +42,7 @@ def column_interactions(explanation: Explanation, places: list[int]) -> list[Int
     def outputs(x: Float[np.ndarray, "R inputs"]) -> Float[np.ndarray, "m R K"]:
         found = _in_blocks(explanation, lambda block: predict.outputs(members, block), x)
         # Of several classes what is added to all logits changes nothing.
-        return found * _unit(explanation) if found.shape[2] == 1 else found - found.mean(axis=2, keepdims=True)
+        return found * unit_of(dataset.encoding) if found.shape[2] == 1 else found - found.mean(axis=2, keepdims=True)
 
     rng = np.random.default_rng(explanation.config.seed)
     rows = rng.choice(len(dataset.x_train), min(_PAIRED_ROWS, len(dataset.x_train)), replace=False)
@@ -56,12 +58,6 @@ def _in_blocks(
     with jax.enable_x64(True):
         found = [run(block) for block in np.split(filled, len(filled) // size)]
     return np.concatenate(found, axis=1)[:, : len(x)]
-
-
-def _unit(explanation: Explanation) -> float:
-    """Return what a unit of the networks' output is in units of the target; 1 for classes."""
-    quantity = encoding_of(explanation).quantity
-    return 1.0 if quantity is None else quantity.spread * quantity.scale
 
 
 def column_effect(explanation: Explanation, place: int) -> tuple[Effect, list[str] | None]:

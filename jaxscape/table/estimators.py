@@ -13,6 +13,7 @@ from jaxscape.objective import flattened
 from jaxscape.table import datasets, mixture, predict
 from jaxscape.table.datasets import DataError, Encoding, Task
 from jaxscape.table.predict import Members
+from jaxscape.table.settle import calibrated, settled
 
 
 class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -26,12 +27,15 @@ class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         dataset = datasets.prepare(table, task=task, seed=self.random_state, held_out=np.zeros(len(table.y), bool))
         sizes = mixture.SIZES if self.hidden is None else (tuple(self.hidden),)
         with jax.enable_x64(True):
+            dataset = settled(dataset, sizes, self.activation, self.random_state)
             found = mixture.fit(dataset, sizes, self.activation, self.random_state)
             widest = max(found.sizes[i].hidden for i in found.networks[:, 0])
             shape = mixture.architecture(dataset, widest, len(dataset.inputs))
             positions = [mixture.network_of(dataset, found.sizes[i], j, widest) for i, j in found.networks.tolist()]
             _, _, unravel = flattened(mixture.example(shape))
-        self.members_ = Members(np.array(positions), found.weights, unravel, self.activation)
+            self.members_ = Members(np.array(positions), found.weights, unravel, self.activation)
+            if task == "regression":
+                dataset = calibrated(dataset, predict.together(self.members_, task, dataset.x_train))
         self.mixture_, self.encoding_, self.task_ = found, dataset.encoding, dataset.task  # type: ignore[assignment]  # made by prepare
         self.n_features_in_ = table.x.shape[1]
         self.columns_ = tuple(table.x.columns)

@@ -28,10 +28,13 @@ from jaxscape.table.problem import (
     Explored,
     Problem,
     Progress,
+    check,
     explore_landscape,
     members_of,
     posterior_variances,
+    sizes_of,
 )
+from jaxscape.table.settle import calibrated, settled
 
 SIGNIFICANT = 0.05  # share of false discoveries among the columns that are called
 _MIN_GROUP = 10
@@ -122,6 +125,10 @@ def explain_dataset(
         DataError: if a setting is out of range, or the checkpoint was made with other data or settings.
     """
     began = time.monotonic()
+    if config.penalty == "evidence":
+        check(config, dataset)
+        progress(0.0, "asking on which scale to learn")
+        dataset = settled(dataset, sizes_of(config), config.activation, config.seed)
     explored = explore_landscape(dataset, config, checkpoint=checkpoint, resume=resume, progress=progress)
     made, landscape, supported = explored.problem, explored.landscape, explored.supported
     key = jax.random.key(config.seed)
@@ -131,6 +138,8 @@ def explain_dataset(
     task, x_test, y_test = dataset.task, dataset.x_test, dataset.y_test
     predictions = predict.each(members, task, x_test)
     together = np.einsum("m,m...->...", members.weights, predictions)
+    together_train = predict.together(members, task, dataset.x_train)
+    dataset = calibrated(dataset, together_train)
     # Other models are fitted while programs compile and run.
     pool = concurrent.futures.ThreadPoolExecutor()
     compared = pool.submit(for_thread(baselines.fit), dataset, config.seed, together)
@@ -178,7 +187,7 @@ def explain_dataset(
         ranking=ranking(importance, awake, added),
         stability=attribution.stability(rng, importance, top=top),
         **of_landscape,
-        train_score=predict.score(task, dataset.y_train, predict.together(members, task, dataset.x_train)),
+        train_score=predict.score(task, dataset.y_train, together_train),
         test_score=predict.score(task, y_test, together),
         test_scores=np.array([predict.score(task, y_test, each) for each in predictions]),
         baselines=compared.result(),

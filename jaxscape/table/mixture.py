@@ -161,6 +161,25 @@ def fit(
         pool.shutdown(wait=False, cancel_futures=True)  # Who interrupts does not wait for the other sizes.
 
 
+def log_evidence(
+    dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str, seed: int
+) -> tuple[float, Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return the best evidence of networks of the size in the middle, minus infinity where none can be fitted, the
+    training rows that it is of, and what each counts.
+
+    Args:
+        dataset: from `datasets.prepare`.
+        hidden: the sizes that are to be searched afterwards: budget and compiled programs are those of all.
+        activation: of the units.
+        seed: of the starts.
+    """
+    plan = _plan(dataset, hidden)
+    tried = plan.hidden[len(plan.hidden) // 2]
+    with one_blas_thread(), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        (found,), *_ = _searched(dataset, plan, [tried], activation, np.random.default_rng(seed), pool)
+    return found.log_evidence, plan.rows, plan.weights
+
+
 def _fit(
     dataset: Dataset,
     hidden: Sequence[tuple[int, ...]],
@@ -171,6 +190,26 @@ def _fit(
 ) -> Mixture:
     rng = np.random.default_rng(seed)
     plan = _plan(dataset, hidden)
+    fitted, inputs, cut = _searched(dataset, plan, plan.hidden, activation, rng, pool, progress)
+    networks, weights = _weigh(fitted)
+    progress(1.0, "weighing the networks by rows left out")
+    networks, weights = _predicting(dataset, fitted, networks, weights, activation, plan, inputs, pool)
+    best = fitted[networks[0, 0]]
+    outputs = outputs_of(dataset, best, activation, dataset.x_train[plan.rows])
+    added = added_evidence(dataset, activation, plan, outputs, rng)
+    return Mixture(tuple(fitted), networks, weights, added, len(plan.rows), cut)
+
+
+def _searched(
+    dataset: Dataset,
+    plan: "_Plan",
+    tried: Sequence[tuple[int, ...]],
+    activation: str,
+    rng: np.random.Generator,
+    pool: concurrent.futures.Executor,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+) -> tuple[list[Size], Bool[np.ndarray, " inputs"], tuple[str, ...]]:
+    """Search the penalties of some of the sizes of a plan; return them, the inputs that were searched, what was cut."""
     x, y = on_device(dataset.x_train[plan.rows]), on_device(dataset.y_train[plan.rows])
     # Columns that are the same but for scale share a penalty: between them the data cannot choose.
     same = near_copies(dataset.x_train, dataset.column, correlation=1 - 1e-9)
@@ -184,7 +223,7 @@ def _fit(
         if units == max(plan.hidden):
             leave_one_out.compile_ahead(objective)
 
-    programs = dict.fromkeys(_program(units, plan.hidden) for units in reversed(plan.hidden))
+    programs = dict.fromkeys(_program(units, plan.hidden) for units in reversed(tried))
     early = len(dataset.column) <= plan.room
     ready = {units: pool.submit(for_thread(prepare), units) for units in programs} if early else {}
     progress(0.0, "asking each column alone")
@@ -198,7 +237,7 @@ def _fit(
         cut.append(f"of {len(kept):,} columns the {kept.sum():,} that tell most alone or in pairs were searched")
     x = x[:, inputs] if not kept.all() else x
     jobs = []
-    for units in plan.hidden:
+    for units in tried:
         sizes = architecture(dataset, units, len(inputs))
         groups = weight_groups(sizes, dataset.column)
         chosen = _few_awake(rng, alone, pairs, plan.restarts, kept)
@@ -235,14 +274,7 @@ def _fit(
     running = [pool.submit(for_thread(run), job) for job in reversed(jobs)]
     for i, _ in enumerate(concurrent.futures.as_completed(running)):
         progress((i + 1) / len(jobs), f"searching penalties ({i + 1} of {len(jobs)} sizes)")
-    fitted = [job.result() for job in reversed(running)]
-    networks, weights = _weigh(fitted)
-    progress(1.0, "weighing the networks by rows left out")
-    networks, weights = _predicting(dataset, fitted, networks, weights, activation, plan, inputs, pool)
-    best = fitted[networks[0, 0]]
-    outputs = outputs_of(dataset, best, activation, dataset.x_train[plan.rows])
-    added = added_evidence(dataset, activation, plan, outputs, rng)
-    return Mixture(tuple(fitted), networks, weights, added, len(plan.rows), tuple(cut))
+    return [job.result() for job in reversed(running)], inputs, tuple(cut)
 
 
 class _Plan(NamedTuple):

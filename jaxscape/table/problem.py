@@ -78,6 +78,11 @@ class ExplainConfig:
     seed: int = 0
 
 
+def sizes_of(config: ExplainConfig) -> tuple[tuple[int, ...], ...]:
+    """Return the sizes of networks among which the data choose."""
+    return mixture.SIZES if config.hidden is None else (config.hidden,)
+
+
 PAPER = ExplainConfig(hidden=(5,), penalty=1e-3)  # as in the paper on conserved weights
 
 
@@ -330,9 +335,12 @@ def explore_landscape(
     check(config, dataset)
     supported = None
     if config.penalty == "evidence":
-        hidden = mixture.SIZES if config.hidden is None else (config.hidden,)
         supported = mixture.fit(
-            dataset, hidden, config.activation, config.seed, lambda part, text: progress(_PENALTIES * part, text)
+            dataset,
+            sizes_of(config),
+            config.activation,
+            config.seed,
+            lambda part, text: progress(_PENALTIES * part, text),
         )
     made = problem(dataset, config, supported)
     objective, key = made.objective, made.key

@@ -143,8 +143,8 @@ class Result:
             columns: whose pairs are asked; by default the first five that matter with confidence.
 
         Returns:
-            For each pair its `strength`, in units of the target or of logits, how far the networks differ,
-            `std_over_networks`, and the `share` of the joint effect, the strongest first.
+            For each pair its `strength`, in units of the target, bent where it is, or of logits, how far the networks
+            differ, `std_over_networks`, and the `share` of the joint effect, the strongest first.
 
         Raises:
             DataError: if there is no such column.
@@ -200,9 +200,7 @@ class Result:
             "std_over_networks": found.std[order],
         }
         shown = pd.DataFrame(content, index=pd.Index(names, name="column"))
-        quantity = effects.encoding_of(self.explanation).quantity
-        zero = 0.0 if quantity is None else quantity.centre * quantity.scale
-        shown.attrs["base"] = float(weights @ found.base) + zero
+        shown.attrs["base"] = float(weights @ found.base)
         return shown
 
     def plot(self, *, ax: "Axes | None" = None) -> "Axes":

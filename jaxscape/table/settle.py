@@ -1,0 +1,64 @@
+"""On which scale a quantity is learnt: as it is or, where its tails are heavy, bent. The evidence decides."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxscape.cores import spread
+from jaxscape.table import mixture
+from jaxscape.table.datasets import Dataset, Encoding, bent, decode, unit_of
+from jaxscape.table.tails import Tails, candidates, formula, heavy, log_slopes, smeared
+
+_CLEARLY = 5.0  # nats
+
+
+def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str, seed: int) -> Dataset:
+    """Return the dataset as it is to be learnt, with a note where its target is bent.
+
+    Evidences on different scales are of the same rows, and compare once each is a density of the target itself. They
+    are those of networks of one size in the middle.
+
+    Args:
+        dataset: from `datasets.prepare`.
+        hidden: the sizes of networks to be searched, as in `mixture.fit`.
+        activation: of the units.
+        seed: of the starts.
+    """
+    if dataset.task != "regression" or dataset.encoding is None or not heavy(dataset.y_train):
+        return dataset
+    y = decode(dataset.encoding, dataset.y_train)
+    tried = candidates(y)
+
+    def log_evidence(tails: Tails | None) -> float:
+        way = dataset if tails is None else bent(dataset, tails)
+        found, rows, weights = mixture.log_evidence(way, hidden, activation, seed)
+        slopes = np.zeros(len(rows)) if tails is None else log_slopes(tails, y[rows])
+        return found + float(weights @ (slopes - np.log(unit_of(way.encoding))))
+
+    # The first compiles for all.
+    plain, *others = log_evidence(None), *spread(log_evidence, tried)
+    best = int(np.argmax(others))
+    if not others[best] - plain >= _CLEARLY:
+        return dataset
+    note = (
+        f"{dataset.target} has heavy tails: the networks learn {formula(tried[best], dataset.target)}, whose evidence "
+        f"is higher by {others[best] - plain:.0f} nats; scores and importances are of this, predictions in its own "
+        "units"
+    )
+    return bent(dataset, tried[best])._replace(notes=(*dataset.notes, note))
+
+
+def calibrated(dataset: Dataset, predicted: Float[np.ndarray, " N"]) -> Dataset:
+    """Return the dataset with what a model leaves of a bent target taken into account where predictions are brought
+    back to its own units.
+
+    Args:
+        dataset: from `settled`.
+        predicted: for the training rows, on the scale that is learnt.
+    """
+    encoding: Encoding | None = dataset.encoding
+    if encoding is None or encoding.tails is None:
+        return dataset
+    tails = smeared(encoding.tails, (dataset.y_train - predicted) * unit_of(encoding))
+    return dataset._replace(encoding=encoding._replace(tails=tails))
