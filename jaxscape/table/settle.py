@@ -1,4 +1,4 @@
-"""On which scale a quantity is learnt: as it is or, where its tails are heavy, bent. The evidence decides."""
+"""On which scale a table is learnt: its columns and its target as they are or, where tails are heavy, bent."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,18 @@ from jaxtyping import Float
 from jaxscape.cores import spread
 from jaxscape.table import mixture
 from jaxscape.table.datasets import Dataset, Encoding, bent, decode, unit_of
-from jaxscape.table.tails import Tails, candidates, formula, heavy, log_slopes, smeared
+from jaxscape.table.tails import Tails, bend_inputs, bent_inputs, candidates, formula, heavy, log_slopes, smeared
 
 _CLEARLY = 5.0  # nats
+_MOST_NAMED = 5
 
 
 def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str, seed: int) -> Dataset:
-    """Return the dataset as it is to be learnt, with a note where its target is bent.
+    """Return the dataset as it is to be learnt, with notes on what is bent.
 
-    Evidences on different scales are of the same rows, and compare once each is a density of the target itself. They
-    are those of networks of one size in the middle.
+    Columns are bent where their tails are very heavy. A quantity that is predicted is bent where the evidence is higher
+    so: evidences on different scales are of the same rows, and compare once each is a density of the target itself.
+    They are those of networks of one size in the middle.
 
     Args:
         dataset: from `datasets.prepare`.
@@ -25,7 +27,10 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
         activation: of the units.
         seed: of the starts.
     """
-    if dataset.task != "regression" or dataset.encoding is None or not heavy(dataset.y_train):
+    if dataset.encoding is None:
+        return dataset
+    dataset = _columns_bent(dataset, dataset.encoding)
+    if dataset.encoding is None or dataset.task != "regression" or not heavy(dataset.y_train):
         return dataset
     y = decode(dataset.encoding, dataset.y_train)
     tried = candidates(y)
@@ -47,6 +52,24 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
         "units"
     )
     return bent(dataset, tried[best])._replace(notes=(*dataset.notes, note))
+
+
+def _columns_bent(dataset: Dataset, encoding: Encoding) -> Dataset:
+    found = bent_inputs(dataset.x_train)
+    if len(found.places) == 0:
+        return dataset
+    names = [dataset.inputs[place] for place in found.places]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    note = (
+        f"{len(names)} columns have very heavy tails and enter as asinh((value - median) / mean distance from it): "
+        f"{', '.join(names[:_MOST_NAMED])}{more}"
+    )
+    return dataset._replace(
+        x_train=bend_inputs(found, dataset.x_train),
+        x_test=bend_inputs(found, dataset.x_test),
+        encoding=encoding._replace(bent=found),
+        notes=(*dataset.notes, note),
+    )
 
 
 def calibrated(dataset: Dataset, predicted: Float[np.ndarray, " N"]) -> Dataset:
