@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jaxscape.table.explain import Explanation
+    from jaxscape.table.splits import Splits
 
 
 _INTERRUPTED = 130
@@ -94,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="stop exploring then (default: when it is complete, or a budget of gradients is spent)",
     )
+    explain.add_argument(
+        "--splits",
+        type=int,
+        default=1,
+        metavar="N",
+        help="ask the same of so many splits into training and held-out rows; each takes as long as the first",
+    )
     explain.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same report")
     explain.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the report")
     explain.add_argument("--resume", action="store_true", help="go on with an interrupted exploration in DIR")
@@ -117,6 +125,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
     from jaxscape.table import datasets
     from jaxscape.table.explain import explain_dataset
     from jaxscape.table.problem import ExplainConfig, check
+    from jaxscape.table.splits import over_splits
 
     if keep_programs:
         compilation.compile_fast()
@@ -129,6 +138,8 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
         return _fail(f"JAX finds no device of the kind that JAX_PLATFORMS={wanted} asks for: unset it, or {error}")
     if options.l2 is not None:
         return _fail(f"--l2 is now --penalty: write --penalty {options.l2}, or leave it out and let the data choose")
+    if options.splits < 1:
+        return _fail(f"--splits must be at least 1, got {options.splits}")
     if (problem := _unfit(out)) is not None:
         return _fail(problem)
     checkpoint = out / "landscape.npz"
@@ -178,10 +189,26 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
             ahead = threading.Timer(_SECONDS_OF_TRACING, _import_ahead)
             ahead.daemon = True
             ahead.start()
+            share = 1 / options.splits
             with all_cores():
-                found = explain_dataset(dataset, config, checkpoint=checkpoint, resume=options.resume, progress=show)
+                found = explain_dataset(
+                    dataset,
+                    config,
+                    checkpoint=checkpoint,
+                    resume=options.resume,
+                    progress=lambda part, text: show(share * part, text),
+                )
+                splits = None
+                if options.splits > 1:
+                    splits = over_splits(
+                        found,
+                        table,
+                        None,
+                        options.splits,
+                        lambda part, text: show(share + (1 - share) * part, text),
+                    )
             show(0.98, "writing the report")
-            report.write(found, out)
+            report.write(found, out, splits)
             show(1.0, "done")
     except datasets.DataError as error:
         return _fail(str(error))
@@ -193,7 +220,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
         if in_main:
             signal.signal(signal.SIGINT, usual)
     try:
-        _print(console, found, out)
+        _print(console, found, splits, out)
         sys.stdout.flush()
     except OSError as error:
         return _fail(f"the report is in {out}, but the answer cannot be printed: {error.strerror or error}")
@@ -223,7 +250,7 @@ def _import_ahead() -> None:
     import sklearn.model_selection  # noqa: F401
 
 
-def _print(console: "Console", found: "Explanation", out: Path) -> None:
+def _print(console: "Console", found: "Explanation", splits: "Splits | None", out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -245,7 +272,8 @@ def _print(console: "Console", found: "Explanation", out: Path) -> None:
     console.print(table)
     sentences = (report.baselines_verdict, report.verdict, report.conserved_verdict)
     said = (report.together_sentence(found), report.support_sentence(found), *(each(found)[1] for each in sentences))
-    for sentence in said:
+    over = None if splits is None else report.splits_sentence(found, splits)
+    for sentence in (*said, over):
         if sentence is None:
             continue
         console.print(sentence, markup=False, highlight=False)

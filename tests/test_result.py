@@ -1,6 +1,7 @@
 """One call for a table in memory, and what it returns, with the types that pandas knows."""
 
 import importlib
+import json
 import pkgutil
 
 import jax
@@ -14,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import jaxscape as js
+from jaxscape import report
 from jaxscape.table import datasets
 from jaxscape.table.datasets import DataError
 
@@ -163,7 +165,7 @@ def test_estimators_work_where_scikit_learn_does(frame):
         pipeline[-1].predict(values[:, :2])
 
 
-def test_other_splits_are_asked_and_tests_allow_for_what_they_share(result, frame):
+def test_other_splits_are_asked_and_tests_allow_for_what_they_share(result, frame, tmp_path):
     found = result.over_splits(2)
     assert found.importance.shape == (2, 5)
     np.testing.assert_array_equal(found.importance[0], result.explanation.importance.mean)
@@ -179,6 +181,12 @@ def test_other_splits_are_asked_and_tests_allow_for_what_they_share(result, fram
     # One degree of freedom: Student's t is Cauchy's distribution.
     value = means[place] / (spread[place] * np.sqrt(1 / 2 + 45 / 105))
     assert shown.loc["age", "p_value"] == pytest.approx(0.5 - np.arctan(value) / np.pi)
+    result.write(tmp_path, found)
+    summary = json.loads((tmp_path / "summary.json").read_text())["splits"]
+    assert [each["name"] for each in summary["columns"]] == shown.index.tolist()
+    said = report.splits_sentence(result.explanation, found)
+    assert said.startswith("In 2 splits of the rows the networks score AUC 0.")
+    assert said in (tmp_path / "index.html").read_text()
     with pytest.raises(DataError, match="at least two, got 1"):
         result.over_splits(1)
     # Of three groups one is held out: three splits beside the one there is.

@@ -17,8 +17,10 @@ from jaxscape.report.sentences import (
     baselines_of,
     baselines_verdict,
     conserved_verdict,
+    learnt_as,
     measure,
     names_of_the_sure,
+    splits_sentence,
     support_sentence,
     together_sentence,
     verdict,
@@ -26,19 +28,21 @@ from jaxscape.report.sentences import (
 from jaxscape.report.summary import summary
 from jaxscape.table import baselines, predict
 from jaxscape.table.explain import Explanation
+from jaxscape.table.splits import Splits
 
 _MAX_NODES, _MAX_LISTED = 12, 50
 _POOR = {"auc": 0.7, "r2": 0.3}
 _FORMULA = "=+-@\t\r\n"  # what a cell begins with that a spreadsheet computes
 
 
-def write(explanation: Explanation, folder: Path) -> None:
+def write(explanation: Explanation, folder: Path, splits: Splits | None = None) -> None:
     """Write `index.html`, `figures/*.svg`, `features.csv` and `summary.json` into a folder, made if need be.
 
-    The names in `features.csv` are as `as_text` makes them: `name.removeprefix("'")` is the name of the column.
+    What came out on other splits of the rows, `splits`, is on the page and in the summary, too. The names in
+    `features.csv` are as `as_text` makes them: `name.removeprefix("'")` is the name of the column.
     """
     svgs = {name: as_svg(figure) for name, figure in figures(explanation).items()}
-    content = summary(explanation)
+    content = summary(explanation, splits)
     table = io.StringIO(newline="")
     # Where lists are separated by semicolons, a name without quotes is split at its own.
     writer = csv.DictWriter(table, list(content["features"][0]), quoting=csv.QUOTE_NONNUMERIC)
@@ -51,7 +55,7 @@ def write(explanation: Explanation, folder: Path) -> None:
         # On its own a figure has black text.
         _write(folder / "figures" / f"{name}.svg", svg.replace("<svg ", '<svg style="background: white" ', 1).encode())
     _write(folder / "features.csv", table.getvalue().encode())
-    _write(folder / "index.html", _page(explanation, content, svgs).encode())
+    _write(folder / "index.html", _page(explanation, content, svgs, splits).encode())
     _write(folder / "summary.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -67,7 +71,7 @@ def discard(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str]) -> str:
+def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str], splits: Splits | None) -> str:
     import jinja2
     import markupsafe
 
@@ -94,6 +98,7 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
         verdicts={name: {"supported": good, "text": text} for name, (good, text) in verdicts.items()},
         together=together_sentence(explanation),
         listed=content["features"][:_MAX_LISTED],
+        over_splits=None if splits is None else splits_sentence(explanation, splits),
         unit=_unit(explanation),
         low={
             "relative": "lowest standard deviation relative to their mean",
@@ -130,7 +135,10 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
 def _unit(explanation: Explanation) -> str:
     if explanation.config.loss == "auc":
         return "share of wrongly ordered pairs"
-    kind = "squared error" if explanation.dataset.task == "regression" else "cross-entropy"
+    kind = "cross-entropy"
+    if explanation.dataset.task == "regression":
+        learnt = learnt_as(explanation)
+        kind = "squared error" if learnt == explanation.dataset.target else f"squared error of {learnt}"
     return f"class-balanced {kind}" if explanation.config.loss == "balanced" else kind
 
 

@@ -7,6 +7,7 @@ from jaxscape.evidence import Outcome
 from jaxscape.table.baselines import Baseline
 from jaxscape.table.explain import SIGNIFICANT as SIGNIFICANT
 from jaxscape.table.explain import Explanation, in_order
+from jaxscape.table.splits import Splits
 from jaxscape.table.tails import formula
 
 NAMES = {"auc": "AUC", "r2": "R²"}
@@ -83,6 +84,23 @@ def baselines_of(explanation: Explanation) -> list[tuple[str, Baseline]]:
 
 def _and(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
+
+
+def splits_sentence(explanation: Explanation, splits: Splits) -> str:
+    """Say in words whether other rows would have given the same answer."""
+    number, low, high = len(splits.scores), splits.scores.min(), splits.scores.max()
+    times = splits.called.sum(axis=0)
+    order = np.argsort(-times, kind="stable")
+    always = [splits.features[i] for i in order if times[i] == number]
+    sometimes = [f"{splits.features[i]} ({times[i]})" for i in order if 0 < times[i] < number]
+    first = np.bincount(splits.first, minlength=len(splits.features))
+    text = f"In {number} splits of the rows the networks score {NAMES[measure(explanation)]} {low:.3f} to {high:.3f}"
+    text += f", and {splits.features[first.argmax()]} comes first in {first.max()}. "
+    for what, names in (("every one", always), ("some", sometimes)):
+        if names:
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            text += f"Above zero with confidence in {what}: {', '.join(names[:_MOST_NAMED])}{more}. "
+    return text.strip() if times.any() else text + "No column is above zero with confidence in any."
 
 
 def verdict(explanation: Explanation) -> tuple[bool, str]:

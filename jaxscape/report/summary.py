@@ -15,6 +15,7 @@ from jaxscape.report.figures import with_effects
 from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, learnt_as, measure, verdict
 from jaxscape.table.effects import column_interactions
 from jaxscape.table.explain import Explanation, in_order
+from jaxscape.table.splits import Splits
 
 SCHEMA_VERSION = 8
 
@@ -58,8 +59,13 @@ def group_ranks(explanation: Explanation) -> list[dict[str, Any]]:
     return [row | {"rank": place + 1} for place, row in enumerate(found)]
 
 
-def summary(explanation: Explanation) -> dict[str, Any]:
-    """Return the content of `summary.json`."""
+def summary(explanation: Explanation, splits: Splits | None = None) -> dict[str, Any]:
+    """Return the content of `summary.json`.
+
+    Args:
+        explanation: of one split into training and held-out rows.
+        splits: what came out on this and others, from `splits.over_splits`.
+    """
     dataset, config, test, matched = explanation.dataset, explanation.config, explanation.test, explanation.matched
     score, landscape = measure(explanation), explanation.landscape
     seen = coverage_of(landscape)
@@ -119,6 +125,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
             }
             for each in agreement(explanation)
         ],
+        "splits": None if splits is None else _over(splits),
         "interactions": _interactions(explanation),
         "superbasins": [each._asdict() for each in apart(explanation)],
         "ranking": {
@@ -177,6 +184,11 @@ def _mean_gap(explanation: Explanation) -> float | None:
     gaps = disconnectivity.persistence(explanation.tree, explanation.landscape.minima.energies)
     gaps = gaps[np.isfinite(gaps)]
     return float(gaps.mean()) if gaps.size else None
+
+
+def _over(splits: Splits) -> dict[str, Any]:
+    columns = splits.frame().reset_index().to_dict("records")
+    return {"number": len(splits.scores), "scores": splits.scores.tolist(), "columns": columns}
 
 
 def _evidence(explanation: Explanation) -> dict[str, Any] | None:

@@ -225,11 +225,16 @@ class Result:
         found, names = effects.column_effect(self.explanation, self._place(column))
         return plotting.effect(found, column, effects.predicted_name(self.explanation), names=names, ax=ax)
 
-    def write(self, folder: str | Path) -> None:
-        """Write the page, its figures and tables into a folder, made if need be; see `report.write`."""
+    def write(self, folder: str | Path, splits: "Splits | None" = None) -> None:
+        """Write the page, its figures and tables into a folder, made if need be; see `report.write`.
+
+        Args:
+            folder: of the page.
+            splits: from `over_splits`, to be on the page, too.
+        """
         from jaxscape import report
 
-        report.write(self.explanation, Path(folder))
+        report.write(self.explanation, Path(folder), splits)
 
     def save(self, file: str | Path) -> None:
         """Write the landscape to an `.npz` file, for `database.load`; positions are weights of the network explored."""
