@@ -33,7 +33,8 @@ class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             shape = mixture.architecture(dataset, widest, len(dataset.inputs))
             positions = [mixture.network_of(dataset, found.sizes[i], j, widest) for i, j in found.networks.tolist()]
             _, _, unravel = flattened(mixture.example(shape))
-            self.members_ = Members(np.array(positions), found.weights, unravel, self.activation)
+            limits = predict.limits_of(dataset)
+            self.members_ = Members(np.array(positions), found.weights, unravel, self.activation, None, limits)
             if task == "regression":
                 dataset = calibrated(dataset, predict.together(self.members_, task, dataset.x_train))
         self.mixture_, self.encoding_, self.task_ = found, dataset.encoding, dataset.task  # type: ignore[assignment]  # made by prepare

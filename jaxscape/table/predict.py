@@ -46,13 +46,20 @@ class Members(NamedTuple):
     """Networks of one shape that predict together: `positions (m, P)`, how much each counts, `weights (m,)`, `unravel`
     and the `activation`. A network with fewer units than others has dead ones, one that does not use a column weights
     of zero from it. `penalties`: None where they are minima of something else, or too large to tell what they would be
-    without a row."""
+    without a row. `limits`: of a quantity, what its training rows hold: nothing is predicted beyond, since far from
+    them a network may say anything."""
 
     positions: Float[np.ndarray, "m P"]
     weights: Float[np.ndarray, " m"]
     unravel: Callable[[Array], Any]
     activation: str
     penalties: Penalties | None = None
+    limits: tuple[float, float] = (-math.inf, math.inf)
+
+
+def limits_of(dataset: Dataset) -> tuple[float, float]:
+    """Return the lowest and the highest target of the training rows."""
+    return float(dataset.y_train.min()), float(dataset.y_train.max())
 
 
 def outputs(members: Members, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N K"]:
@@ -67,11 +74,12 @@ def _outputs(positions: Array, x: Array, predict: losses.Predict, unravel: Calla
 
 
 def each(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N *K"]:
-    """Return what each network predicts: the value, the probability of class 1, or of all of several classes."""
+    """Return what each network predicts: the value, within its limits, the probability of class 1, or of all of several
+    classes."""
     found = outputs(members, x)
     if task == "multiclass":
         return np.asarray(softmax(found, axis=2))
-    return np.asarray(expit(found[..., 0]) if task == "binary" else found[..., 0])
+    return np.asarray(expit(found[..., 0]) if task == "binary" else np.clip(found[..., 0], *members.limits))
 
 
 def together(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "N *K"]:

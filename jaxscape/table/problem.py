@@ -34,7 +34,7 @@ from jaxscape.symmetry import Symmetry
 from jaxscape.table import mixture
 from jaxscape.table.datasets import DataError, Dataset, drawn
 from jaxscape.table.mixture import Mixture
-from jaxscape.table.predict import Loss, Members, Penalties
+from jaxscape.table.predict import Loss, Members, Penalties, limits_of
 
 _NUM_WALKERS = 8
 _MAX_MODELS = 100
@@ -207,7 +207,7 @@ def members_of(
     weights = landscape.minima.positions[lowest] * found.scale
     if supported is None:
         share = np.full(len(lowest), 1 / len(lowest))
-        return Members(weights, share, found.objective.unravel, config.activation), lowest
+        return Members(weights, share, found.objective.unravel, config.activation, None, limits_of(dataset)), lowest
     others = supported.networks[1:] if config.loss == "likelihood" else supported.networks[:0]
     widest = max([found.hidden, *(supported.sizes[i].hidden for i in others[:, 0])])
     num_outputs = mixture.num_outputs(dataset)
@@ -226,7 +226,8 @@ def members_of(
         alphas = [mixture.penalties_of(dataset, supported.sizes[i], j, widest) for i, j in restarts]
         noises = [supported.sizes[i].found.noises[j] for i, j in restarts]
         penalties = Penalties(np.array(alphas), np.array(noises))
-    return Members(np.array(wide), shares / shares.sum(), unravel, config.activation, penalties), lowest
+    shares /= shares.sum()
+    return Members(np.array(wide), shares, unravel, config.activation, penalties, limits_of(dataset)), lowest
 
 
 def posterior_variances(found: Problem, positions: Float[np.ndarray, "m P"]) -> Float[np.ndarray, "m P"]:

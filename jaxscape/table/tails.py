@@ -19,15 +19,12 @@ _ROUNDING = 1e-12  # of the largest value: zero that was standardised and brough
 class Tails(NamedTuple):
     """How a quantity y is bent: z = asinh((y - about) / unit).
 
-    Nothing is predicted beyond the training rows, `lowest` to `highest` of z. `cosh`, `sinh`: the means of these over
-    what is left of the training rows, so that the mean of y is predicted and not y at the mean of z (smearing: Duan,
-    J. Am. Stat. Assoc. 78, 605, 1983).
+    `cosh`, `sinh`: the means of these over what is left of the training rows, so that the mean of y is predicted and
+    not y at the mean of z (smearing: Duan, J. Am. Stat. Assoc. 78, 605, 1983).
     """
 
     about: float
     unit: float
-    lowest: float
-    highest: float
     cosh: float = 1.0
     sinh: float = 0.0
 
@@ -57,11 +54,7 @@ def candidates(y: Float[np.ndarray, " N"]) -> list[Tails]:
     suits what is counted or paid; about the median, with the mean distance from it."""
     sizes, median = np.abs(y), float(np.median(y))
     sizes = sizes[sizes > _ROUNDING * sizes.max()]
-    found = []
-    for about, unit in ((0.0, float(np.median(sizes))), (median, float(np.mean(np.abs(y - median))))):
-        z = np.arcsinh((y - about) / unit)
-        found.append(Tails(about, unit, float(z.min()), float(z.max())))
-    return found
+    return [Tails(0.0, float(np.median(sizes))), Tails(median, float(np.mean(np.abs(y - median))))]
 
 
 def bend(tails: Tails, y: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
@@ -81,9 +74,7 @@ def smeared(tails: Tails, left: Float[np.ndarray, " N"]) -> Tails:
 
 def unbend(tails: Tails, z: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
     """Return the mean of y where a model predicts z."""
-    z = np.clip(z, tails.lowest, tails.highest)
-    mean = tails.cosh * np.sinh(z) + tails.sinh * np.cosh(z)  # of sinh(z + what is left)
-    return tails.about + tails.unit * np.clip(mean, np.sinh(tails.lowest), np.sinh(tails.highest))
+    return tails.about + tails.unit * (tails.cosh * np.sinh(z) + tails.sinh * np.cosh(z))
 
 
 def formula(tails: Tails, name: str) -> str:
