@@ -198,17 +198,17 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
                     resume=options.resume,
                     progress=lambda part, text: show(share * part, text),
                 )
-                splits = None
-                if options.splits > 1:
-                    splits = over_splits(
-                        found,
-                        table,
-                        None,
-                        options.splits,
-                        lambda part, text: show(share + (1 - share) * part, text),
-                    )
-            show(0.98, "writing the report")
-            report.write(found, out, splits)
+            show(0.98 * share, "writing the report")
+            report.write(found, out)
+            splits = None
+            if options.splits > 1:
+
+                def tell(part: float, text: str) -> None:
+                    show(share + (0.98 - share) * part, text)
+
+                with all_cores():
+                    splits = over_splits(found, table, None, options.splits, tell)
+                report.write(found, out, splits)
             show(1.0, "done")
     except datasets.DataError as error:
         return _fail(str(error))

@@ -161,14 +161,22 @@ def fit(
         pool.shutdown(wait=False, cancel_futures=True)  # Who interrupts does not wait for the other sizes.
 
 
-def log_evidence(
-    dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str, seed: int
-) -> tuple[float, Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return the best evidence of networks of the size in the middle, minus infinity where none can be fitted, the
-    training rows that it is of, and what each counts.
+class Scale(NamedTuple):
+    """How well networks of one size learn a quantity on one scale: the best `log_evidence`, in nats, minus infinity
+    where none can be fitted; the training rows that it is of, `rows (n,)`; the log-likelihood of each, `likely (n,)`,
+    and what each counts, `weights (n,)`."""
+
+    log_evidence: float
+    rows: Int[np.ndarray, " n"]
+    likely: Float[np.ndarray, " n"]
+    weights: Float[np.ndarray, " n"]
+
+
+def scale_of(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str, seed: int) -> Scale:
+    """Fit networks of the size in the middle.
 
     Args:
-        dataset: from `datasets.prepare`.
+        dataset: of a quantity, from `datasets.prepare`.
         hidden: the sizes that are to be searched afterwards: budget and compiled programs are those of all.
         activation: of the units.
         seed: of the starts.
@@ -176,8 +184,11 @@ def log_evidence(
     plan = _plan(dataset, hidden)
     tried = plan.hidden[len(plan.hidden) // 2]
     with one_blas_thread(), concurrent.futures.ThreadPoolExecutor(1) as pool:
-        (found,), *_ = _searched(dataset, plan, [tried], activation, np.random.default_rng(seed), pool)
-    return found.log_evidence, plan.rows, plan.weights
+        (best,), *_ = _searched(dataset, plan, [tried], activation, np.random.default_rng(seed), pool)
+    left = dataset.y_train[plan.rows] - outputs_of(dataset, best, activation, dataset.x_train[plan.rows])[:, 0]
+    noise = best.found.noises[0]
+    likely = 0.5 * np.log(noise / (2 * np.pi)) - 0.5 * noise * left**2
+    return Scale(best.log_evidence, plan.rows, likely, plan.weights)
 
 
 def _fit(

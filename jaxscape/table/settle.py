@@ -3,23 +3,25 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxscape.cores import spread
 from jaxscape.table import mixture
 from jaxscape.table.datasets import Dataset, Encoding, bent, decode, unit_of
 from jaxscape.table.tails import Tails, bend_inputs, bent_inputs, candidates, formula, heavy, log_slopes, smeared
 
-_CLEARLY = 5.0  # nats
+_CLEARLY = 0.15  # nats for each row: what is bent is harder to read
+_TIED = 0.1  # of the rows
 _MOST_NAMED = 5
 
 
 def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str, seed: int) -> Dataset:
     """Return the dataset as it is to be learnt, with notes on what is bent.
 
-    Columns are bent where their tails are very heavy. A quantity that is predicted is bent where the evidence is higher
-    so: evidences on different scales are of the same rows, and compare once each is a density of the target itself.
-    They are those of networks of one size in the middle.
+    Columns are bent where their tails are very heavy. A quantity that is predicted is bent where the evidence is
+    clearly higher so: evidences on different scales are of the same rows, and compare once each is a density of the
+    target itself. They are those of networks of one size in the middle. Rows that share one value, such as zero hours
+    worked, are left out of the comparison, since what stands in one place has any density.
 
     Args:
         dataset: from `datasets.prepare`.
@@ -35,23 +37,36 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
     y = decode(dataset.encoding, dataset.y_train)
     tried = candidates(y)
 
-    def log_evidence(tails: Tails | None) -> float:
+    def log_evidence(tails: Tails | None) -> tuple[float, float]:
+        """Return that of the rows that share no value, and their number."""
         way = dataset if tails is None else bent(dataset, tails)
-        found, rows, weights = mixture.log_evidence(way, hidden, activation, seed)
-        slopes = np.zeros(len(rows)) if tails is None else log_slopes(tails, y[rows])
-        return found + float(weights @ (slopes - np.log(unit_of(way.encoding))))
+        scale = mixture.scale_of(way, hidden, activation, seed)
+        slopes = np.full(len(y), -np.log(unit_of(way.encoding)))
+        if tails is not None:
+            slopes += log_slopes(tails, y)
+        slopes = slopes[scale.rows]
+        apart = ~_tied(y)[scale.rows]
+        found = scale.log_evidence - scale.weights[~apart] @ scale.likely[~apart]
+        return found + float(scale.weights[apart] @ slopes[apart]), float(scale.weights[apart].sum())
 
     # The first compiles for all.
-    plain, *others = log_evidence(None), *spread(log_evidence, tried)
-    best = int(np.argmax(others))
-    if not others[best] - plain >= _CLEARLY:
+    (plain, number), *others = log_evidence(None), *spread(log_evidence, tried)
+    gains = [value - plain for value, _ in others]
+    best = int(np.argmax(gains))
+    if not gains[best] >= _CLEARLY * number:
         return dataset
     note = (
         f"{dataset.target} has heavy tails: the networks learn {formula(tried[best], dataset.target)}, whose evidence "
-        f"is higher by {others[best] - plain:.0f} nats; scores and importances are of this, predictions in its own "
-        "units"
+        f"is higher by {gains[best]:.0f} nats; scores and importances are of this, predictions in its own units"
     )
     return bent(dataset, tried[best])._replace(notes=(*dataset.notes, note))
+
+
+def _tied(y: Float[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
+    """Say which rows share one value, where these are many."""
+    rounded = np.round((y - y.min()) / np.ptp(y), 9)  # brought back from units of the spread
+    values, counts = np.unique(rounded, return_counts=True)
+    return (rounded == values[counts.argmax()]) & (counts.max() >= _TIED * len(y))
 
 
 def _columns_bent(dataset: Dataset, encoding: Encoding) -> Dataset:
