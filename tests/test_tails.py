@@ -112,6 +112,11 @@ def test_columns_far_out_are_bent_and_come_back() -> None:
     np.testing.assert_array_equal(straight(found.encoding.bent, 0, found.x_train[:, 0]), dataset.x_train[:, 0])
 
 
+def test_the_formula_is_one_to_read() -> None:
+    assert tails.formula(tails.Tails(0.0, 1611.2), "applications") == "asinh(applications / 1611)"
+    assert tails.formula(tails.Tails(-2.5, 0.01234), "gain") == "asinh((gain + 2.5) / 0.0123)"
+
+
 def test_nothing_is_predicted_beyond_the_training_rows() -> None:
     x = np.linspace(-1, 1, 60)[:, None]
     y = 5 * x[:, 0] + 0.01 * np.sin(40 * x[:, 0])

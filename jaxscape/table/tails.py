@@ -79,8 +79,12 @@ def unbend(tails: Tails, z: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*an
 
 def formula(tails: Tails, name: str) -> str:
     """Return what is learnt, for people."""
-    inside = name if tails.about == 0 else f"({name} {'-' if tails.about > 0 else '+'} {abs(tails.about):.3g})"
-    return f"asinh({inside} / {tails.unit:.3g})"
+    inside = name if tails.about == 0 else f"({name} {'-' if tails.about > 0 else '+'} {_short(abs(tails.about))})"
+    return f"asinh({inside} / {_short(tails.unit)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
 
 
 def bent_inputs(x: Float[np.ndarray, "N inputs"]) -> BentInputs:
