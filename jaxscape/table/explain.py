@@ -139,7 +139,8 @@ def explain_dataset(
     predictions = predict.each(members, task, x_test)
     together = np.einsum("m,m...->...", members.weights, predictions)
     together_train = predict.together(members, task, dataset.x_train)
-    dataset = calibrated(dataset, together_train)
+    if task == "regression":
+        dataset = calibrated(dataset, together_train)
     # Other models are fitted while programs compile and run.
     pool = concurrent.futures.ThreadPoolExecutor()
     compared = pool.submit(for_thread(baselines.fit), dataset, config.seed, together)
