@@ -39,7 +39,6 @@ from jaxscape.table.explain import ranking
 from jaxscape.table.predict import Members, column_importance, together, used_columns
 from jaxscape.table.problem import PAPER, ExplainConfig, Explored, explore_landscape, members_of, problem, sizes_of
 from jaxscape.table.settle import calibrated, settled
-from jaxscape.table.tails import bend_inputs
 
 NUM_SHUFFLES = 10
 MAX_MODELS = 100
@@ -59,16 +58,11 @@ class Fitted(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The rows of a table, encoded as numbers and split; `inputs_of` does the same to others."""
+    """The rows of a table, encoded as numbers and split; `encode` does the same to others."""
 
     dataset: Dataset
-    inputs_of: Callable[[pd.DataFrame], np.ndarray]
+    encode: Callable[[pd.DataFrame], np.ndarray]
     seed: int
-
-    def encode(self, x: pd.DataFrame) -> np.ndarray:
-        """Turn other rows into inputs, bent where those of the dataset are."""
-        bent = self.dataset.encoding.bent
-        return self.inputs_of(x) if bent is None else bend_inputs(bent, self.inputs_of(x))
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Bring predictions of a quantity back to its own units."""

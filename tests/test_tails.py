@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from jaxscape import LandscapeRegressor
 from jaxscape.table import tails
-from jaxscape.table.datasets import bent, decode, encode, from_frame, prepare
+from jaxscape.table.datasets import bent, decode, from_frame, prepare
 from jaxscape.table.settle import settled
-from jaxscape.table.tails import straight
 
 _SIZES = ((2,),)
 
@@ -92,24 +91,6 @@ def test_most_of_a_count_may_be_zero() -> None:
     dataset = prepare(from_frame(pd.DataFrame({"a": np.arange(500) % 7}), y), task="regression")
     assert dataset.encoding is not None
     assert tails.candidates(decode(dataset.encoding, dataset.y_train))[0].unit == pytest.approx(1 / 3)
-
-
-def test_columns_far_out_are_bent_and_come_back() -> None:
-    rng = np.random.default_rng(0)
-    income, count = np.exp(rng.normal(size=300)), rng.poisson(0.2, 300)
-    frame = pd.DataFrame(
-        {"age": rng.normal(size=300), "income": income, "count": count, "rare": np.arange(300) % 30 == 0}
-    )
-    dataset = prepare(from_frame(frame, rng.integers(0, 2, 300)))
-    found = settled(dataset, _SIZES, "tanh", 0)
-    assert found.encoding is not None
-    assert found.encoding.bent is not None
-    assert [found.inputs[place] for place in found.encoding.bent.places] == ["income", "count"]
-    assert "2 columns have very heavy tails" in found.notes[-1]
-    np.testing.assert_allclose(found.x_train.std(axis=0), 1)
-    np.testing.assert_allclose(encode(found.encoding, frame.iloc[found.held_out]), found.x_test)
-    np.testing.assert_allclose(straight(found.encoding.bent, 1, found.x_train[:, 1]), dataset.x_train[:, 1])
-    np.testing.assert_array_equal(straight(found.encoding.bent, 0, found.x_train[:, 0]), dataset.x_train[:, 0])
 
 
 def test_the_formula_is_one_to_read() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxscape.table.tails import BentInputs, Tails, bend, bend_inputs, unbend
+from jaxscape.table.tails import Tails, bend, unbend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,14 +70,13 @@ class Column(NamedTuple):
 class Encoding(NamedTuple):
     """How the rows of a table become inputs and a target: the `columns` in use, `centre (inputs,)` and `spread
     (inputs,)` of what they become, and the `quantity` that is predicted, None where it is a class; `tails`: how it is
-    bent before, None where it is learnt as it is; `bent`: the inputs that are bent, once standardised."""
+    bent before, None where it is learnt as it is."""
 
     columns: tuple[Column, ...]
     centre: Float[np.ndarray, " inputs"]
     spread: Float[np.ndarray, " inputs"]
     quantity: Column | None
     tails: Tails | None = None
-    bent: BentInputs | None = None
 
 
 class Table(NamedTuple):
@@ -673,8 +672,7 @@ def encode(encoding: Encoding, frame: "pd.DataFrame") -> Float[np.ndarray, "N in
             if np.isinf(numbers.to_numpy(float)).any():
                 raise DataError(f"column {column.name!r} holds an infinite value")
         blocks.append(_inputs(column, values))
-    x = (np.concatenate(blocks, axis=1) - encoding.centre) / encoding.spread
-    return x if encoding.bent is None else bend_inputs(encoding.bent, x)
+    return (np.concatenate(blocks, axis=1) - encoding.centre) / encoding.spread
 
 
 def decode(encoding: Encoding, outputs: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:

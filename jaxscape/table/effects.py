@@ -10,7 +10,6 @@ from jaxscape.analysis.effects import Effect, Interaction, Predict, accumulated_
 from jaxscape.table import predict
 from jaxscape.table.datasets import Encoding, decode, unit_of
 from jaxscape.table.explain import Explanation
-from jaxscape.table.tails import straight
 
 _MAX_ROWS = 2000  # that effects are measured on, and that are predicted at once
 _PAIRED_ROWS = 50  # each is predicted with the values of each
@@ -77,8 +76,7 @@ def column_effect(explanation: Explanation, place: int) -> tuple[Effect, list[st
     known, weights, outputs = encoding.columns[place], explanation.members.weights, outputs_of(explanation)
     if known.categories is None:
         found = accumulated_effect(outputs, rows, int(inputs[0]), weights)
-        at = found.at if encoding.bent is None else straight(encoding.bent, int(inputs[0]), found.at)
-        standard = at * encoding.spread[inputs[0]] + encoding.centre[inputs[0]]
+        standard = found.at * encoding.spread[inputs[0]] + encoding.centre[inputs[0]]
         return found._replace(at=(standard * known.spread + known.centre) * known.scale), None
     # Categories have no order to accumulate along: every row takes each of them in turn.
     means = []

@@ -1,4 +1,4 @@
-"""On which scale a table is learnt: its columns and its target as they are or, where tails are heavy, bent."""
+"""On which scale a quantity is learnt: as it is or, where its tails are heavy, bent. The evidence decides."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,18 @@ from jaxtyping import Bool, Float
 from jaxscape.cores import spread
 from jaxscape.table import mixture
 from jaxscape.table.datasets import Dataset, Encoding, bent, decode, unit_of
-from jaxscape.table.tails import Tails, bend_inputs, bent_inputs, candidates, formula, heavy, log_slopes, smeared
+from jaxscape.table.tails import Tails, candidates, formula, heavy, log_slopes, smeared
 
 _CLEARLY = 0.15  # nats for each row: what is bent is harder to read
 _TIED = 0.1  # of the rows
-_MOST_NAMED = 5
 
 
 def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str, seed: int) -> Dataset:
-    """Return the dataset as it is to be learnt, with notes on what is bent.
+    """Return the dataset as it is to be learnt, with a note where its target is bent.
 
-    Columns are bent where their tails are very heavy. A quantity that is predicted is bent where the evidence is
-    clearly higher so: evidences on different scales are of the same rows, and compare once each is a density of the
-    target itself. They are those of networks of one size in the middle. Rows that share one value, such as zero hours
-    worked, are left out of the comparison, since what stands in one place has any density.
+    It is where the evidence is clearly higher so: evidences on different scales are of the same rows, and compare once
+    each is a density of the target itself. They are those of networks of one size in the middle. Rows that share one
+    value, such as zero hours worked, are left out of the comparison, since what stands in one place has any density.
 
     Args:
         dataset: from `datasets.prepare`.
@@ -29,9 +27,6 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
         activation: of the units.
         seed: of the starts.
     """
-    if dataset.encoding is None:
-        return dataset
-    dataset = _columns_bent(dataset, dataset.encoding)
     if dataset.encoding is None or dataset.task != "regression" or not heavy(dataset.y_train):
         return dataset
     y = decode(dataset.encoding, dataset.y_train)
@@ -67,24 +62,6 @@ def _tied(y: Float[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
     rounded = np.round((y - y.min()) / np.ptp(y), 9)  # brought back from units of the spread
     values, counts = np.unique(rounded, return_counts=True)
     return (rounded == values[counts.argmax()]) & (counts.max() >= _TIED * len(y))
-
-
-def _columns_bent(dataset: Dataset, encoding: Encoding) -> Dataset:
-    found = bent_inputs(dataset.x_train)
-    if len(found.places) == 0:
-        return dataset
-    names = [dataset.inputs[place] for place in found.places]
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    note = (
-        f"{len(names)} columns have very heavy tails and enter as asinh((value - median) / mean distance from it): "
-        f"{', '.join(names[:_MOST_NAMED])}{more}"
-    )
-    return dataset._replace(
-        x_train=bend_inputs(found, dataset.x_train),
-        x_test=bend_inputs(found, dataset.x_test),
-        encoding=encoding._replace(bent=found),
-        notes=(*dataset.notes, note),
-    )
 
 
 def calibrated(dataset: Dataset, predicted: Float[np.ndarray, " N"]) -> Dataset:
