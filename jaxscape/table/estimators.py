@@ -85,7 +85,11 @@ class LandscapeClassifier(ClassifierMixin, _Landscape):  # type: ignore[misc]
 
 
 class LandscapeRegressor(RegressorMixin, _Landscape):  # type: ignore[misc]
-    """Predict a quantity by networks whose penalties and sizes the data choose; see `LandscapeClassifier`."""
+    """Predict a quantity by networks whose penalties and sizes the data choose; see `LandscapeClassifier`.
+
+    Where its tails are heavy, and the evidence says so, it is learnt bent; predictions are its mean, in its own units,
+    and never beyond the training rows.
+    """
 
     def fit(self, X: Any, y: Any) -> "LandscapeRegressor":
         """Fit to a data frame, or rows of an array, and their values."""

@@ -183,8 +183,12 @@ def scale_of(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: st
     """
     plan = _plan(dataset, hidden)
     tried = plan.hidden[len(plan.hidden) // 2]
-    with one_blas_thread(), concurrent.futures.ThreadPoolExecutor(1) as pool:
-        (best,), *_ = _searched(dataset, plan, [tried], activation, np.random.default_rng(seed), pool)
+    pool = concurrent.futures.ThreadPoolExecutor(num_cores())
+    try:
+        with one_blas_thread():
+            (best,), *_ = _searched(dataset, plan, [tried], activation, np.random.default_rng(seed), pool)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # as in `fit`
     left = dataset.y_train[plan.rows] - outputs_of(dataset, best, activation, dataset.x_train[plan.rows])[:, 0]
     noise = best.found.noises[0]
     likely = 0.5 * np.log(noise / (2 * np.pi)) - 0.5 * noise * left**2

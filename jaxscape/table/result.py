@@ -87,7 +87,7 @@ class Result:
         return report.summary(self.explanation)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the target of rows: values of a quantity, else the most probable class.
+        """Predict the target of rows: values of a quantity, none beyond the training rows, or the most probable class.
 
         Args:
             X: a data frame with the columns of the table, or an array of rows as in `explain`. What is missing, and

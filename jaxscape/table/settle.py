@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxscape.cores import spread
 from jaxscape.table import mixture
 from jaxscape.table.datasets import Dataset, Encoding, bent, decode, unit_of
 from jaxscape.table.tails import Tails, candidates, formula, heavy, log_slopes, smeared
@@ -44,8 +43,7 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
         found = scale.log_evidence - scale.weights[~apart] @ scale.likely[~apart]
         return found + float(scale.weights[apart] @ slopes[apart]), float(scale.weights[apart].sum())
 
-    # The first compiles for all.
-    (plain, number), *others = log_evidence(None), *spread(log_evidence, tried)
+    (plain, number), *others = map(log_evidence, (None, *tried))
     gains = [value - plain for value, _ in others]
     best = int(np.argmax(gains))
     if not gains[best] >= _CLEARLY * number:
