@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jaxscape import LandscapeRegressor
 from jaxscape.table import tails
 from jaxscape.table.datasets import bent, decode, from_frame, prepare
-from jaxscape.table.settle import settled
+from jaxscape.table.settle import _tied, settled
 
 _SIZES = ((2,),)
 
@@ -91,6 +91,12 @@ def test_most_of_a_count_may_be_zero() -> None:
     dataset = prepare(from_frame(pd.DataFrame({"a": np.arange(500) % 7}), y), task="regression")
     assert dataset.encoding is not None
     assert tails.candidates(decode(dataset.encoding, dataset.y_train))[0].unit == pytest.approx(1 / 3)
+
+
+def test_rows_that_share_a_value_are_many_or_none() -> None:
+    y = np.append(np.zeros(20), np.arange(1.0, 81.0))
+    np.testing.assert_array_equal(_tied(y), y == 0)
+    assert not _tied(np.append(np.zeros(9), np.arange(1.0, 92.0))).any()
 
 
 def test_the_formula_is_one_to_read() -> None:

@@ -29,7 +29,7 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
     if dataset.encoding is None or dataset.task != "regression" or not heavy(dataset.y_train):
         return dataset
     y = decode(dataset.encoding, dataset.y_train)
-    tried = candidates(y)
+    tried, apart_of_all = candidates(y), ~_tied(y)
 
     def log_evidence(tails: Tails | None) -> tuple[float, float]:
         """Return that of the rows that share no value, and their number."""
@@ -39,7 +39,7 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
         if tails is not None:
             slopes += log_slopes(tails, y)
         slopes = slopes[scale.rows]
-        apart = ~_tied(y)[scale.rows]
+        apart = apart_of_all[scale.rows]
         found = scale.log_evidence - scale.weights[~apart] @ scale.likely[~apart]
         return found + float(scale.weights[apart] @ slopes[apart]), float(scale.weights[apart].sum())
 
