@@ -65,7 +65,7 @@ def measure(name: str, gradients: float, sizes: Any) -> list[dict[str, Any]]:
                 "minima": len(positions),
                 "transition_states": len(landscape.transition_states.energies),
                 "parts": int(database.components(landscape).max()) + 1,
-                "score": predict.score(dataset.task, dataset.y_test, predict.together(members, dataset.task, x)),
+                "score": dataset.kind.score(dataset.y_test, predict.together(members, dataset.kind, x)).value,
                 "stopped_by": stopped_by(last[-1], CONFIG, Budget(1000, gradients)),
             }
         )

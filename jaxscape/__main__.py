@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from jaxscape.files import claimed
-from jaxscape.table.datasets import EXAMPLES, Task
+from jaxscape.table.datasets import EXAMPLES
+from jaxscape.table.targets import Task
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,6 +6,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from jaxscape.table import baselines
 from jaxscape.table.datasets import Dataset
+from jaxscape.table.targets import TARGETS
 
 CLASSES = {"regression": (), "binary": ("a", "b"), "multiclass": ("a", "b", "c")}
 
@@ -51,8 +52,8 @@ def drawn(task, rng, rows, blurs=(0.3, 0.6)):
 def test_scores_are_scikit_learns_and_intervals_the_bootstraps(task):
     y, good, bad = drawn(task, np.random.default_rng(0), 200)
     for said in (good, bad):
-        assert baselines.score(task, y, said)[0] == pytest.approx(of_scikit_learn(task, y, said))
-    gap, low, high = baselines.difference(task, y, good, bad)
+        assert TARGETS[task].score(y, said).value == pytest.approx(of_scikit_learn(task, y, said))
+    gap, low, high = TARGETS[task].difference(y, good, bad)
     assert gap == pytest.approx(of_scikit_learn(task, y, good) - of_scikit_learn(task, y, bad))
     groups = [np.arange(200)] if task == "regression" else [np.flatnonzero(y == k) for k in np.unique(y)]
     rng, draws = np.random.default_rng(1), []
@@ -61,7 +62,7 @@ def test_scores_are_scikit_learns_and_intervals_the_bootstraps(task):
         draws.append(by_pairs(task, y[rows], good[rows]) - by_pairs(task, y[rows], bad[rows]))
     assert (high - low) / 2 == pytest.approx(1.97 * np.std(draws), rel=0.06)
     assert (high + low) / 2 == pytest.approx(gap)
-    assert baselines.difference(task, y, bad, good) == pytest.approx((-gap, -high, -low))
+    assert TARGETS[task].difference(y, bad, good) == pytest.approx((-gap, -high, -low))
 
 
 @pytest.mark.parametrize("task", CLASSES)
@@ -73,26 +74,26 @@ def test_95_of_a_hundred_intervals_hold_the_truth_and_of_few_rows_more_hold_zero
     truth = 0.0
     if blurs[0] != blurs[1]:
         y, *said = drawn(task, rng, 20_000, blurs)
-        truth = baselines.difference(task, y, *said)[0]
+        truth = TARGETS[task].difference(y, *said)[0]
     held = []
     while len(held) < 500:
         y, *said = drawn(task, rng, rows, blurs)
         if task == "regression" or len(np.unique(y)) == len(CLASSES[task]):
-            _, low, high = baselines.difference(task, y, *said)
+            _, low, high = TARGETS[task].difference(y, *said)
             held.append(low <= truth <= high)
     assert least <= np.mean(held) <= most, np.mean(held)
 
 
 def test_one_row_of_a_class_settles_nothing_and_equals_differ_by_nothing():
     y, said = np.array([1.0, 0.0, 0.0, 0.0, 0.0]), np.array([5.0, 1.0, 2.0, 3.0, 4.0])
-    gap, low, high = baselines.difference("binary", y, said, -said)
+    gap, low, high = TARGETS["binary"].difference(y, said, -said)
     assert gap == high == 1
     assert -1 <= low < -0.9
-    assert baselines.difference("binary", y, said, said)[0] == 0
+    assert TARGETS["binary"].difference(y, said, said)[0] == 0
     y = np.array([1.0, 1.0, 0.0, 0.0, 0.0])
-    assert baselines.difference("binary", y, said, said) == (0.0, 0.0, 0.0)
+    assert TARGETS["binary"].difference(y, said, said) == (0.0, 0.0, 0.0)
     # Every pair right, every pair wrong: no row says otherwise.
-    assert baselines.difference("binary", y, y, -y) == (1.0, 1.0, 1.0)
+    assert TARGETS["binary"].difference(y, y, -y) == (1.0, 1.0, 1.0)
 
 
 def table(task, latent, *, seed=0, train=150, test=150):

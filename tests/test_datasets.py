@@ -8,7 +8,7 @@ import pytest
 import sklearn.datasets
 from sklearn.utils import Bunch
 
-from jaxscape.table import datasets
+from jaxscape.table import datasets, targets
 from jaxscape.table.datasets import DataError, Dataset, Table, drawn, load, prepare
 
 RNG = np.random.default_rng(0)
@@ -376,7 +376,7 @@ def test_days_are_read_from_dates_however_late_and_what_is_blank_is_missing():
 def test_classes_stay_what_they_are_and_a_rank_is_no_row_number(tmp_path):
     rng = np.random.default_rng(0)
     table = datasets.from_frame(pd.DataFrame({"rank": rng.permutation(30)}), ["$1", "$2"] * 15)
-    assert datasets.classes_of(table.y) == ["$1", "$2"]
+    assert targets.classes_of(table.y) == ["$1", "$2"]
     assert datasets.prepare(table).features == ("rank",)
     lines = ["a;b;y", *(f"{i},5;{i}.234,56 €;{i % 2}" for i in range(1, 31))]
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")

@@ -83,7 +83,7 @@ def test_a_quantity_that_can_be_told_exactly_ends_at_the_least_noise(tmp_path):
     assert summary["performance"]["r2_test"] > 0.998  # nothing is predicted beyond the training rows
     data, (low, high) = found.dataset, found.members.limits
     inside = (data.y_test >= low) & (data.y_test <= high)
-    predicted = predict.together(found.members, "regression", data.x_test)
+    predicted = predict.together(found.members, data.kind, data.x_test)
     np.testing.assert_allclose(predicted[inside], data.y_test[inside], atol=0.01)
     assert called(summary) == {"c2"}
     assert summary["features"][0]["name"] == "c2"

@@ -228,6 +228,5 @@ def test_a_score_is_that_of_the_rows_it_is_made_for(task):
         one = float(score(jnp.asarray(members.positions[0])))
         assert (one > 0.999) == holds
         assert holds or one < 0.1
-        assert predict.score(task, targets, predict.together(members, task, data.x_test)) == pytest.approx(
-            one, rel=1e-6
-        )
+        together = predict.together(members, data.kind, data.x_test)
+        assert data.kind.score(targets, together).value == pytest.approx(one, rel=1e-6)

@@ -13,6 +13,7 @@ from jaxscape.table import problem as searched
 from jaxscape.table.datasets import Dataset, Table, prepare
 from jaxscape.table.mixture import interacting_pairs, padded, weight_groups
 from jaxscape.table.problem import ExplainConfig, problem
+from jaxscape.table.targets import TARGETS
 
 
 def table(x, y, name="y"):
@@ -92,22 +93,22 @@ def test_weights_move_to_what_predicts_rows_not_seen(task):
     outputs = np.array([rng.normal(size=right.shape), np.where(half, right, 0), np.where(half, 0, right), 0 * right])
     even = np.ones(50)
     prior = np.array([10.0, 3.0, 3.0, 0.0])
-    weights = mixture.stacked(task, outputs, y.astype(float), even, prior)
+    weights = mixture.stacked(TARGETS[task], outputs, y.astype(float), even, prior)
     assert weights.sum() == pytest.approx(1)
     assert min(weights[1:3]) > 3 / 16  # each knows one half of the rows
     assert weights[0] < 10 / 16  # and the first one none
     # Rows that do not count do not speak.
-    first = mixture.stacked(task, outputs, y.astype(float), half[:, 0].astype(float), prior)
+    first = mixture.stacked(TARGETS[task], outputs, y.astype(float), half[:, 0].astype(float), prior)
     assert first[1] > weights[1]
     assert first[2] < weights[2]
     # A row that all are utterly wrong about, and a network that is so about one row, are worth no more than others.
     hopeless = outputs.copy()
     hopeless[:, 0] = 1e3 * (1 - 2 * right[0]) if task != "multiclass" else 1e3 * (0.5 - np.eye(3)[y[0]])
-    assert np.all(np.isfinite(mixture.stacked(task, hopeless, y.astype(float), even, prior)))
+    assert np.all(np.isfinite(mixture.stacked(TARGETS[task], hopeless, y.astype(float), even, prior)))
     wild = outputs.copy()
     wild[0, 0] = -1e4 * right[0]
-    assert np.all(mixture.stacked(task, wild, y.astype(float), even, prior)[1:3] > 3 / 16)
-    alike = mixture.stacked(task, outputs[[1, 1, 1]], y.astype(float), even, np.array([2.0, 1.0, 0.0]))
+    assert np.all(mixture.stacked(TARGETS[task], wild, y.astype(float), even, prior)[1:3] > 3 / 16)
+    alike = mixture.stacked(TARGETS[task], outputs[[1, 1, 1]], y.astype(float), even, np.array([2.0, 1.0, 0.0]))
     np.testing.assert_allclose(alike, np.array([2, 1, 0.03]) / 3.03)
 
 

@@ -9,7 +9,6 @@ from jaxscape.report.sentences import SIGNIFICANT as SIGNIFICANT
 from jaxscape.report.sentences import baselines_verdict as baselines_verdict
 from jaxscape.report.sentences import conserved_verdict as conserved_verdict
 from jaxscape.report.sentences import groups as groups
-from jaxscape.report.sentences import measure as measure
 from jaxscape.report.sentences import names_of_the_sure as names_of_the_sure
 from jaxscape.report.sentences import splits_sentence as splits_sentence
 from jaxscape.report.sentences import support_sentence as support_sentence

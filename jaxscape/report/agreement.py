@@ -33,12 +33,12 @@ class Agreement(NamedTuple):
 def agreement(explanation: Explanation) -> list[Agreement]:
     """Measure how far the networks disagree, first the best minima, then more; nothing of a quantity or one network."""
     dataset, members, minima = explanation.dataset, explanation.members, explanation.landscape.minima
-    if dataset.task == "regression" or len(members.weights) < 2:
+    if dataset.kind.is_quantity or len(members.weights) < 2:
         return []
     # As many rows as are held out, for which a program is compiled already.
     x = dataset.x_test[: predict.MAX_SCORED]
     with jax.enable_x64(True):
-        each = predict.each(members, dataset.task, x)[:, :_MAX_ROWS]
+        each = predict.each(members, dataset.kind, x)[:, :_MAX_ROWS]
     probabilities = np.stack([1 - each, each], axis=2) if each.ndim == 2 else each
     together = np.einsum("m,mnk->nk", members.weights, probabilities)
     energies = minima.energies[explanation.models]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxscape import plotting
 from jaxscape.analysis import conserved
 from jaxscape.analysis.disconnectivity import layout, one_inside
-from jaxscape.report.sentences import NAMES, SIGNIFICANT, groups, measure
+from jaxscape.report.sentences import SIGNIFICANT, groups
 from jaxscape.table.effects import column_effect, predicted_name
 from jaxscape.table.explain import Explanation
 
@@ -48,7 +48,7 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     if shown:
         _draw_effects(explanation, shown, drawn["effects"])
     if explanation.test is not None:
-        label = NAMES[measure(explanation)]
+        label = explanation.dataset.kind.score_name
         plotting.permutation_test(
             explanation.test, matched=explanation.matched, score=label, ax=axes["permutation_test"]
         )
@@ -169,6 +169,6 @@ def _about(explanation: Explanation) -> list[str]:
     for place, minimum in enumerate(explanation.models):
         rises = each[place]
         leans = [shown[k][1] for k in np.argsort(-rises, kind="stable")[:3] if rises[k] > 0]
-        texts[minimum] += f"; {NAMES[measure(explanation)]} {explanation.test_scores[place]:.3f} alone"
+        texts[minimum] += f"; {explanation.dataset.kind.score_name} {explanation.test_scores[place]:.3f} alone"
         texts[minimum] += f"; leans on {', '.join(leans)}" if leans else ""
     return texts

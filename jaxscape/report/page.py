@@ -13,12 +13,10 @@ import numpy as np
 from jaxscape.files import replacing
 from jaxscape.report.figures import FIGURES, as_svg, figures, graph
 from jaxscape.report.sentences import (
-    NAMES,
     baselines_of,
     baselines_verdict,
     conserved_verdict,
     learnt_as,
-    measure,
     names_of_the_sure,
     splits_sentence,
     support_sentence,
@@ -31,7 +29,6 @@ from jaxscape.table.explain import Explanation
 from jaxscape.table.splits import Splits
 
 _MAX_NODES, _MAX_LISTED = 12, 50
-_POOR = {"auc": 0.7, "r2": 0.3}
 _FORMULA = "=+-@\t\r\n"  # what a cell begins with that a spreadsheet computes
 
 
@@ -78,10 +75,10 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxscape"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    score, config = measure(explanation), explanation.config
+    kind, config = explanation.dataset.kind, explanation.config
     keeps_up, compared = baselines_verdict(explanation)
     special, tested = conserved_verdict(explanation)
-    poor = explanation.test_score < _POOR[score]
+    poor = explanation.test_score < kind.poor
     if keeps_up and poor:
         compared += " They predict badly, so what drives them says little about the data."
     verdicts = {
@@ -107,13 +104,14 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
         }[config.criterion],
         num_networks=int(np.sum(counting)),
         worst=float(explanation.test_scores[counting].min()),
-        many_sizes=explanation.supported is not None and config.loss == "likelihood",
+        of_rows=config.aim.of_rows,
+        many_sizes=explanation.supported is not None and config.aim.is_likelihood,
         lowest=float(explanation.test_scores[0]),
         nodes=explanation.levels[:_MAX_NODES],
         num_nodes=len(explanation.levels),
         shuffles=len(explanation.test.conserved) if explanation.test else 0,
         tested=explanation.test is not None,
-        measure=NAMES[score],
+        measure=kind.score_name,
         train_score=explanation.train_score,
         test_score=explanation.test_score,
         keeps_up=keeps_up,
@@ -133,13 +131,9 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
 
 
 def _unit(explanation: Explanation) -> str:
-    if explanation.config.loss == "auc":
-        return "share of wrongly ordered pairs"
-    kind = "cross-entropy"
-    if explanation.dataset.task == "regression":
-        learnt = learnt_as(explanation)
-        kind = "squared error" if learnt == explanation.dataset.target else f"squared error of {learnt}"
-    return f"class-balanced {kind}" if explanation.config.loss == "balanced" else kind
+    kind, learnt = explanation.dataset.kind, learnt_as(explanation)
+    bent = f" of {learnt}" if learnt != explanation.dataset.target else ""
+    return explanation.config.aim.unit(f"{kind.unit}{bent}")
 
 
 def _write(path: Path, content: bytes) -> None:

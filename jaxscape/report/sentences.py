@@ -10,7 +10,6 @@ from jaxscape.table.explain import Explanation, in_order
 from jaxscape.table.splits import Splits
 from jaxscape.table.tails import formula
 
-NAMES = {"auc": "AUC", "r2": "R²"}
 _STABLE = 0.9  # of the resamplings: in fewer the first columns are not sure
 _FEWEST_SETS = 40  # below, no p-value can be 0.05 with some certainty
 _MOST_NAMED = 6
@@ -18,11 +17,6 @@ _DOUBTS = {
     Outcome.MOVING: " The evidence was still rising when the search for penalties ended.",
     Outcome.INTERPOLATES: " It goes through every training row: the noise of the target cannot be told from none.",
 }
-
-
-def measure(explanation: Explanation) -> str:
-    """Return "auc" or "r2": what scores this task."""
-    return "r2" if explanation.dataset.task == "regression" else "auc"
 
 
 def groups(explanation: Explanation) -> list[tuple[list[int], str]]:
@@ -68,7 +62,7 @@ def baselines_verdict(explanation: Explanation) -> tuple[bool, str]:
         found[words[0 if each.high < 0 else 2 if each.low > 0 else 1]].append(f"{name} ({each.test:.3f})")
     what = ", ".join(f"{word} {_and(names)}" for word, names in found.items() if names)
     text = (
-        f"On {len(explanation.dataset.y_test)} held-out rows the networks ({NAMES[measure(explanation)]} "
+        f"On {len(explanation.dataset.y_test)} held-out rows the networks ({explanation.dataset.kind.score_name} "
         f"{explanation.test_score:.3f}) predict {learnt_as(explanation) + ' ' if bent else ''}{what}."
     )
     keeps_up = not found[words[0]]
@@ -78,8 +72,11 @@ def baselines_verdict(explanation: Explanation) -> tuple[bool, str]:
 def baselines_of(explanation: Explanation) -> list[tuple[str, Baseline]]:
     """Name the models to compare with."""
     found = explanation.baselines
-    linear = "ridge regression" if explanation.dataset.task == "regression" else "logistic regression"
-    return [(linear, found.linear), ("boosted trees", found.boosting), ("a random forest", found.forest)]
+    return [
+        (explanation.dataset.kind.linear, found.linear),
+        ("boosted trees", found.boosting),
+        ("a random forest", found.forest),
+    ]
 
 
 def _and(names: list[str]) -> str:
@@ -94,7 +91,8 @@ def splits_sentence(explanation: Explanation, splits: Splits) -> str:
     always = [splits.features[i] for i in order if times[i] == number]
     sometimes = [f"{splits.features[i]} ({times[i]})" for i in order if 0 < times[i] < number]
     first = np.bincount(splits.first, minlength=len(splits.features))
-    text = f"In {number} splits of the rows the networks score {NAMES[measure(explanation)]} {low:.3f} to {high:.3f}"
+    score = explanation.dataset.kind.score_name
+    text = f"In {number} splits of the rows the networks score {score} {low:.3f} to {high:.3f}"
     text += f", and {splits.features[first.argmax()]} comes first in {first.max()}. "
     for what, names in (("every one", always), ("some", sometimes)):
         if names:
@@ -142,7 +140,7 @@ def _certainty(explanation: Explanation) -> tuple[bool, str]:
 
 def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
     """Say in words what the permutation tests of the conserved weights found; the first value: are they special?"""
-    test, matched, name = explanation.test, explanation.matched, NAMES[measure(explanation)]
+    test, matched, name = explanation.test, explanation.matched, explanation.dataset.kind.score_name
     if test is None or matched is None:
         total = len(explanation.landscape.minima.energies)
         if total == 1 and explanation.supported is None:

@@ -12,7 +12,7 @@ from jaxscape.landscape import database, ledger
 from jaxscape.landscape.explore import coverage_of
 from jaxscape.report.agreement import agreement, apart
 from jaxscape.report.figures import with_effects
-from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, learnt_as, measure, verdict
+from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, learnt_as, verdict
 from jaxscape.table.effects import column_interactions
 from jaxscape.table.explain import Explanation, in_order
 from jaxscape.table.splits import Splits
@@ -67,7 +67,7 @@ def summary(explanation: Explanation, splits: Splits | None = None) -> dict[str,
         splits: what came out on this and others, from `splits.over_splits`.
     """
     dataset, config, test, matched = explanation.dataset, explanation.config, explanation.test, explanation.matched
-    score, landscape = measure(explanation), explanation.landscape
+    score, landscape = dataset.kind.score_key, explanation.landscape
     seen = coverage_of(landscape)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -204,7 +204,7 @@ def _evidence(explanation: Explanation) -> dict[str, Any] | None:
         "penalties": dict(zip(explanation.dataset.features, map(float, alphas), strict=False)),
         "other_penalties": [float(alpha) for alpha in alphas[len(explanation.dataset.features) :]],
         "status": Outcome(int(best.found.status[0])).name,
-        "noise": float(best.found.noises[0]) if explanation.dataset.task == "regression" else None,
+        "noise": float(best.found.noises[0]) if explanation.dataset.kind.is_quantity else None,
         "sizes": [
             {
                 "units": list(size.hidden),

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxscape.table import targets
+from jaxscape.table.errors import DataError as DataError
 from jaxscape.table.tails import Tails, bend, unbend
+from jaxscape.table.targets import Target, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,12 +28,9 @@ if TYPE_CHECKING:
 else:
     DataFrame = Series = Any  # A named tuple holds its annotations, and pandas is slow to import.
 
-Task = Literal["binary", "multiclass", "regression"]
-
 MIN_ROWS = 20
 _MAX_CATEGORIES = 20
 _TEST_FRACTION = 0.3
-_MAX_CLASSES = 20
 _MISSING = "empty, NA, NaN, null or None"
 _PIECE = 64  # columns whose spread is computed at once: it takes a copy of them
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -45,10 +45,6 @@ _LOOKED_AT = 100  # texts of a column, before all of them
 _FRAMES = {".xlsx": "read_excel", ".xls": "read_excel", ".parquet": "read_parquet"}
 _FEW = 10  # held-out rows of a class below which a score means little
 _FRAUD_ROWS, _FRAUDS = 284_807, 492
-
-
-class DataError(ValueError):
-    """The data cannot be used as they are; the message says what, where, and what to do."""
 
 
 class Column(NamedTuple):
@@ -115,6 +111,11 @@ class Dataset(NamedTuple):
     encoding: Encoding | None = None
     held_out: Int[np.ndarray, " N_test"] | None = None
     independent: bool = True
+
+    @property
+    def kind(self) -> Target:
+        """What kind of target it is."""
+        return targets.TARGETS[self.task]
 
 
 def checkerboard(seed: int = 0, *, num_rows: int = 1000, num_fields: int = 2) -> Table:
@@ -541,7 +542,8 @@ def prepare(
     if len(y) < MIN_ROWS:
         raise DataError(f"{table.name} has {len(y)} usable rows; at least {MIN_ROWS} are needed")
     _note_copies(x, y, notes)
-    chosen, classes, values = _encode_target(table, y, task, notes)
+    where = f"the target {table.target!r} of {table.name}"
+    kind, classes, values = targets.detect(where, table.target, y, task, notes)
     numeric, categorical = _column_kinds(table.name, x, notes)
     train, test = _held_out(table, rows, values if classes else None, seed, held_out, groups)
     known: list[Column] = []
@@ -564,7 +566,7 @@ def prepare(
     features = tuple(column.name for column in known)
     x_train, x_test, centre, spread = _split(blocks, train, test)
     quantity = None
-    if chosen == "regression":
+    if kind.is_quantity:
         quantity = _learn_quantity(f"the target {table.target!r}", table.target, values[train])
         values = _inputs(quantity, values)[:, 0]
         if len(test) and np.ptp(values[test]) == 0:
@@ -583,7 +585,7 @@ def prepare(
     return Dataset(
         name=table.name,
         target=table.target,
-        task=chosen,
+        task=kind.task,
         classes=classes,
         x_train=x_train,
         y_train=values[train],
@@ -772,9 +774,7 @@ def drawn(dataset: Dataset, number: int, seed: int = 0) -> tuple[Int[np.ndarray,
     y, rng = dataset.y_train, np.random.default_rng(seed)
     if number >= len(y):
         return np.arange(len(y)), np.ones(len(y))
-    if dataset.task == "regression":
-        return np.sort(rng.choice(len(y), number, replace=False)), np.ones(number)
-    labels = y.astype(int)
+    labels = dataset.kind.strata(y)
     counts = np.bincount(labels)
     wanted = np.maximum(counts * number // len(labels), np.minimum(counts // 2, number // (2 * len(counts))))
     rows = np.sort(
@@ -782,60 +782,6 @@ def drawn(dataset: Dataset, number: int, seed: int = 0) -> tuple[Int[np.ndarray,
     )
     shares, found = (np.bincount(each, minlength=len(counts)) / len(each) for each in (labels, labels[rows]))
     return rows, (shares / np.maximum(found, 1e-300))[labels[rows]]
-
-
-def _encode_target(
-    table: Table, y: "pd.Series", task: str, notes: list[str]
-) -> tuple[Task, tuple[str, ...], Float[np.ndarray, " N"]]:
-    import pandas as pd
-
-    where = f"the target {table.target!r} of {table.name}"
-    classes = classes_of(y)
-    numbers = pd.to_numeric(y, errors="coerce").to_numpy(float)
-    is_text = bool(np.isnan(numbers).any())
-    if not is_text and not np.isfinite(numbers).all():
-        raise DataError(f"{where} holds infinite values: remove those rows or correct them")
-    if len(classes) == 1:
-        raise DataError(f"{where} has one value only, {classes[0]!r}: there is nothing to tell apart")
-    if task == "regression" or (task == "auto" and not is_text and _is_continuous(numbers)):
-        if is_text:
-            wrong = y[np.isnan(numbers)].iloc[0]
-            raise DataError(f"{where} holds text where numbers were expected: {wrong!r}")
-        return "regression", (), numbers
-    if len(classes) > _MAX_CLASSES:
-        hint = "join the rare ones, or set the task to regression if it is a quantity"
-        raise DataError(f"{where} has {len(classes)} classes, more than {_MAX_CLASSES}: {hint}")
-    chosen: Task = "binary" if len(classes) == 2 else "multiclass"
-    if task not in ("auto", chosen):
-        raise DataError(f"{where} has {len(classes)} classes: the task is {chosen}, not {task}")
-    smallest = y.value_counts()
-    if smallest.min() < 4:
-        raise DataError(f"{where} has only {smallest.min()} rows of {smallest.idxmin()!r}: at least 4 are needed")
-    names = tuple(_class_name(value) for value in classes)
-    if chosen == "binary":
-        notes.append(f"the model predicts {table.target} = {names[1]} (the other class: {names[0]})")
-    else:
-        notes.append(f"the model tells apart {len(names)} classes of {table.target}: {', '.join(names)}")
-        if task == "auto" and not is_text:
-            notes.append(
-                f"{where} holds whole numbers, taken as classes; if it is a quantity, set the task to regression"
-            )
-    return chosen, names, y.map({value: index for index, value in enumerate(classes)}).to_numpy(float)
-
-
-def classes_of(y: "pd.Series") -> list[Any]:
-    """List the distinct values of a target, without gaps, in the order in which they are numbered."""
-    return sorted(y.dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
-
-
-def _class_name(value: object) -> str:
-    # Whole numbers become 1.0, 2.0, ... where a target is missing.
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _is_continuous(numbers: Float[np.ndarray, " N"]) -> bool:
-    values = np.unique(numbers)
-    return values.size > _MAX_CLASSES or (values.size > 2 and bool(np.any(values != np.round(values))))
 
 
 def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[str], set[str]]:

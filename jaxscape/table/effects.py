@@ -21,10 +21,10 @@ def outputs_of(explanation: Explanation) -> Predict:
     members, dataset = explanation.members, explanation.dataset
 
     def outputs(x: Float[np.ndarray, "R inputs"]) -> Float[np.ndarray, "m R"]:
-        found = _in_blocks(explanation, lambda block: predict.each(members, dataset.task, block), x)
-        if dataset.task == "regression":
+        found = _in_blocks(explanation, lambda block: predict.each(members, dataset.kind, block), x)
+        if dataset.kind.is_quantity:
             return decode(encoding_of(explanation), found)
-        return found[..., -1] if dataset.task == "multiclass" else found
+        return found[..., -1] if found.ndim == 3 else found
 
     return outputs
 
@@ -93,7 +93,7 @@ def column_effect(explanation: Explanation, place: int) -> tuple[Effect, list[st
 def predicted_name(explanation: Explanation) -> str:
     """Name what is predicted, for an axis."""
     dataset = explanation.dataset
-    return dataset.target if dataset.task == "regression" else f"P({dataset.target} = {dataset.classes[-1]})"
+    return dataset.target if dataset.kind.is_quantity else f"P({dataset.target} = {dataset.classes[-1]})"
 
 
 def encoding_of(explanation: Explanation) -> Encoding:

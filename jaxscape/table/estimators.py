@@ -11,9 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from jaxscape.objective import flattened
 from jaxscape.table import datasets, mixture, predict
-from jaxscape.table.datasets import DataError, Encoding, Task
+from jaxscape.table.datasets import DataError, Encoding
 from jaxscape.table.predict import Members
 from jaxscape.table.settle import calibrated, settled
+from jaxscape.table.targets import Task, classes_of
 
 
 class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -35,9 +36,9 @@ class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             _, _, unravel = flattened(mixture.example(shape))
             limits = predict.limits_of(dataset)
             self.members_ = Members(np.array(positions), found.weights, unravel, self.activation, None, limits)
-            if task == "regression":
-                dataset = calibrated(dataset, predict.together(self.members_, task, dataset.x_train))
-        self.mixture_, self.encoding_, self.task_ = found, dataset.encoding, dataset.task  # type: ignore[assignment]  # made by prepare
+            if dataset.kind.is_quantity:
+                dataset = calibrated(dataset, predict.together(self.members_, dataset.kind, dataset.x_train))
+        self.mixture_, self.encoding_, self.kind_ = found, dataset.encoding, dataset.kind  # type: ignore[assignment]  # made by prepare
         self.n_features_in_ = table.x.shape[1]
         self.columns_ = tuple(table.x.columns)
         if hasattr(X, "columns"):
@@ -50,7 +51,7 @@ class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         frame = datasets.rows_like(X, self.columns_)
         x = datasets.encode(self.encoding_, frame)
         with jax.enable_x64(True):
-            return predict.together(self.members_, self.task_, x)
+            return predict.together(self.members_, self.kind_, x)
 
 
 class LandscapeClassifier(ClassifierMixin, _Landscape):  # type: ignore[misc]
@@ -67,7 +68,7 @@ class LandscapeClassifier(ClassifierMixin, _Landscape):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> "LandscapeClassifier":
         """Fit to a data frame, or rows of an array, and their classes."""
-        classes = datasets.classes_of(datasets.from_frame(X, y).y)
+        classes = classes_of(datasets.from_frame(X, y).y)
         if len(classes) < 2:
             raise DataError(f"y has one class only, {classes}: there is nothing to tell apart")
         self.classes_ = np.array(classes)

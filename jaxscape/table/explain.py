@@ -135,11 +135,11 @@ def explain_dataset(
     rng = np.random.default_rng(config.seed)
     progress(0.92, "measuring the importance of the columns")
     members, models = members_of(made, landscape, dataset, config, supported)
-    task, x_test, y_test = dataset.task, dataset.x_test, dataset.y_test
-    predictions = predict.each(members, task, x_test)
+    kind, y_test = dataset.kind, dataset.y_test
+    predictions = predict.each(members, kind, dataset.x_test)
     together = np.einsum("m,m...->...", members.weights, predictions)
-    together_train = predict.together(members, task, dataset.x_train)
-    if task == "regression":
+    together_train = predict.together(members, kind, dataset.x_train)
+    if kind.is_quantity:
         dataset = calibrated(dataset, together_train)
     # Other models are fitted while programs compile and run.
     pool = concurrent.futures.ThreadPoolExecutor()
@@ -151,7 +151,7 @@ def explain_dataset(
             jax.random.fold_in(key, 1),
             members,
             dataset,
-            loss=config.loss,
+            aim=config.aim,
             seed=config.seed,
             groups=copies,
             conditional=conditional,
@@ -188,9 +188,9 @@ def explain_dataset(
         ranking=ranking(importance, awake, added),
         stability=attribution.stability(rng, importance, top=top),
         **of_landscape,
-        train_score=predict.score(task, dataset.y_train, together_train),
-        test_score=predict.score(task, y_test, together),
-        test_scores=np.array([predict.score(task, y_test, each) for each in predictions]),
+        train_score=kind.score(dataset.y_train, together_train).value,
+        test_score=kind.score(y_test, together).value,
+        test_scores=np.array([kind.score(y_test, each).value for each in predictions]),
         baselines=compared.result(),
         seconds=time.monotonic() - began,
     )
@@ -212,7 +212,7 @@ def _conserved_weights(
     one_group = np.zeros(len(group), int)
     aligned, _ = conserved.align_groups(symmetry, landscape.minima.positions[group], energies[group], one_group)
     # Only a likelihood says how far a weight may move.
-    likely = explored.supported is not None and config.loss != "auc"
+    likely = explored.supported is not None and config.aim.of_rows
     within = functools.partial(posterior_variances, made) if likely else None
     candidates = input_weights(symmetry)
     found = conserved.conserved_weights(

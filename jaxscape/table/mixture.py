@@ -11,11 +11,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
-from scipy.special import log_softmax
 
 from jaxscape import evidence, leave_one_out, losses
 from jaxscape import models as network
@@ -24,7 +21,8 @@ from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread
 from jaxscape.evidence import Evidence, EvidenceConfig
 from jaxscape.objective import Objective, flattened, from_rows
 from jaxscape.programs import program
-from jaxscape.table.datasets import DataError, Dataset, Task, drawn
+from jaxscape.table.datasets import DataError, Dataset, drawn
+from jaxscape.table.targets import Target
 
 SIZES = ((1,), (2,), (3,), (5,), (8,))
 _TEMPERATURE = 2.0  # of the weights of networks, in nats
@@ -47,7 +45,6 @@ _FROZEN = 1e12  # penalty
 _ASLEEP = 300.0  # penalty that a column sleeps under at first
 _AWAKE_AT_FIRST = (2, 4, 6, 8)
 _ONE_COLUMN = EvidenceConfig(num_first=15, num_updates=0)
-_ERRORS: dict[str, Any] = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors}
 
 
 class Size(NamedTuple):
@@ -95,7 +92,8 @@ def objective_of(
 ) -> Objective:
     """Return the negative log-likelihood of a network on these rows, in nats, without a penalty."""
     params = example(architecture(dataset, hidden, x.shape[1]))
-    return from_rows(network.mlp(activation), errors_of(dataset), params, x, y, weights=weights, precision=0.0)
+    errors = dataset.kind.likelihood()
+    return from_rows(network.mlp(activation), errors, params, x, y, weights=weights, precision=0.0)
 
 
 def example(sizes: tuple[int, ...]) -> network.Params:
@@ -111,12 +109,7 @@ def architecture(dataset: Dataset, hidden: Sequence[int], num_inputs: int) -> tu
 
 def num_outputs(dataset: Dataset) -> int:
     """Return how many outputs a network has: one for each of several classes, else one."""
-    return len(dataset.classes) if dataset.task == "multiclass" else 1
-
-
-def errors_of(dataset: Dataset) -> Any:
-    """Return the errors of rows in nats; those of a regression have a noise, 1 to begin with."""
-    return _ERRORS.get(dataset.task) or Partial(losses.gaussian_errors, jnp.asarray(1.0))
+    return dataset.kind.num_outputs(len(dataset.classes))
 
 
 def weight_groups(sizes: Sequence[int], column: Int[np.ndarray, " inputs"]) -> Int[np.ndarray, " P"]:
@@ -242,8 +235,8 @@ def _searched(
     early = len(dataset.column) <= plan.room
     ready = {units: pool.submit(for_thread(prepare), units) for units in programs} if early else {}
     progress(0.0, "asking each column alone")
-    nothing = np.zeros((len(y), num_outputs(dataset)))
-    alone = added_evidence(dataset, activation, plan, nothing + _constant(dataset, plan), rng)
+    constant = dataset.kind.constant(dataset.y_train[plan.rows], plan.weights)
+    alone = added_evidence(dataset, activation, plan, np.tile(constant, (len(plan.rows), 1)), rng)
     pairs = interacting_pairs(dataset, plan.rows)
     kept = _kept(dataset, alone, pairs, plan.room)
     inputs = kept[dataset.column]
@@ -365,14 +358,14 @@ def _predicting(
     weights = weights / weights.sum()
     if dataset.independent:
         outputs = np.array(list(pool.map(for_thread(left_out), networks.tolist())))
-        weights = stacked(dataset.task, outputs, y, plan.weights, weights)
+        weights = stacked(dataset.kind, outputs, y, plan.weights, weights)
     counting = weights >= _LEAST
     counting[0] = True  # it is explored
     return networks[counting], weights[counting] / weights[counting].sum()
 
 
 def stacked(
-    task: Task,
+    target: Target,
     outputs: Float[np.ndarray, "m n K"],
     y: Float[np.ndarray, " n"],
     counts: Float[np.ndarray, " n"],
@@ -386,7 +379,7 @@ def stacked(
     Gelman, Bayesian Anal. 13, 917, 2018).
 
     Args:
-        task: of the outputs.
+        target: of the outputs.
         outputs: of each network for rows that it has not seen.
         y: the targets of the rows.
         counts: how much each row counts, of any sum.
@@ -397,14 +390,14 @@ def stacked(
     """
     weights, counts = np.maximum(weights / weights.sum(), _FLOOR), counts / counts.sum()
     weights /= weights.sum()
-    if task == "regression":
+    if target.is_quantity:
         values = outputs[..., 0]
     else:
-        likely = _log_likelihoods(task, outputs, y)
+        likely = target.log_likelihoods(outputs, y)
         values = np.exp(likely - likely.max(axis=0))  # What is the same for all does not matter.
     for _ in range(_STACKING):
         together = weights @ values
-        if task == "regression":
+        if target.is_quantity:
             left = y - together
             gain = values @ (counts * left) / max(counts @ left**2, _NO_NOISE)
         else:
@@ -537,8 +530,8 @@ def added_evidence(
     All penalties are 1: where the data choose them, all columns that add nothing come out alike. Of a regression what
     the outputs leave is brought to unit variance.
     """
-    x, y = dataset.x_train[plan.rows], dataset.y_train[plan.rows]
-    if dataset.task == "regression":
+    x, y, kind = dataset.x_train[plan.rows], dataset.y_train[plan.rows], dataset.kind
+    if kind.is_quantity:
         left = y - offset[:, 0]
         y, offset = left / max(float(left.std()), np.finfo(float).tiny), np.zeros_like(offset)
     num_columns = len(dataset.features)
@@ -550,7 +543,7 @@ def added_evidence(
     known, target = on_device(offset), on_device(y)
     nothing = on_device(np.zeros((len(y), width)))
     objective = from_rows(
-        _on_top(activation), errors_of(dataset), params, (nothing, known), target, weights=plan.weights, precision=0.0
+        _on_top(activation), kind.likelihood(), params, (nothing, known), target, weights=plan.weights, precision=0.0
     )
     begun, ones = on_device(starts), on_device(np.ones_like(alphas))
     gains = np.empty(num_columns)
@@ -560,17 +553,7 @@ def added_evidence(
         column = replace(objective, data=objective.data._replace(x=(inputs, known)))
         found = evidence.fit(column, groups, begun, ones, _ONE_COLUMN)
         gains[i] = np.asarray(found.log_evidence).max()
-    return gains - plan.weights @ _log_likelihoods(dataset.task, offset, y)
-
-
-def _log_likelihoods(
-    task: Task, outputs: Float[np.ndarray, "*m n K"], y: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, "*m n"]:
-    """Return that of each row, in nats, of a quantity at unit noise; not by JAX, which takes long to compile little."""
-    if task == "regression":
-        return np.asarray(-0.5 * (outputs[..., 0] - y) ** 2 - 0.5 * np.log(2 * np.pi))
-    logits = outputs if task == "multiclass" else np.concatenate([np.zeros_like(outputs), outputs], axis=-1)
-    return np.asarray(log_softmax(logits, axis=-1)[..., np.arange(len(y)), y.astype(int)])
+    return gains - plan.weights @ kind.log_likelihoods(offset, y)
 
 
 def interacting_pairs(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "p 2"]:
@@ -582,7 +565,7 @@ def interacting_pairs(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Int[np.n
     no column shows alone, such as a ring or the product of two signs, at the price of a matrix product.
     """
     x, y = dataset.x_train[rows], dataset.y_train[rows]
-    targets = y[:, None] if dataset.task == "regression" else (y[:, None] == np.unique(y)).astype(float)
+    targets = dataset.kind.indicators(y)
     targets = targets - targets.mean(axis=0)
     cuts = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
     cells = (np.sum(x[None] > cuts[:, None], axis=0)[:, :, None] == np.arange(4)).astype(float)
@@ -611,15 +594,6 @@ def interacting_pairs(dataset: Dataset, rows: Int[np.ndarray, " n"]) -> Int[np.n
 def _on_top(activation: str) -> Callable[[Any, Any], Array]:
     predict = network.mlp(activation)
     return lambda params, data: data[1] + predict(params, data[0])
-
-
-def _constant(dataset: Dataset, plan: _Plan) -> Float[np.ndarray, " K"]:
-    """Return the outputs of a model that knows no column."""
-    y = dataset.y_train[plan.rows]
-    if dataset.task == "regression":
-        return np.array([y.mean()])
-    shares = np.bincount(y.astype(int), plan.weights) / len(y)
-    return np.array([np.log(shares[1] / shares[0])]) if dataset.task == "binary" else np.log(shares)
 
 
 def outputs_of(dataset: Dataset, size: Size, activation: str, x: Float[np.ndarray, "n inputs"]) -> np.ndarray:

@@ -3,13 +3,11 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
-from scipy.special import expit, softmax
 
 from jaxscape import evidence, leave_one_out, losses
 from jaxscape import models as network
@@ -18,9 +16,10 @@ from jaxscape.analysis.attribution import Importance
 from jaxscape.cores import on_device, one_blas_thread, spread
 from jaxscape.programs import program
 from jaxscape.table import mixture
-from jaxscape.table.datasets import DataError, Dataset, Task
+from jaxscape.table.aims import LIKELIHOOD, Aim
+from jaxscape.table.datasets import DataError, Dataset
+from jaxscape.table.targets import BINARY, Target
 
-Loss = Literal["likelihood", "balanced", "auc"]
 _MIN_ROWS, _MAX_ROWS = 50, 2000
 # Training rows are judged by networks without them, but penalties and columns were chosen with them: of 40 rows and 30
 # columns without an effect 4 in 100 tests had p <= 0.01 on such rows, of 5 rows for each column 1.
@@ -31,7 +30,6 @@ _MAX_TENSOR = 1 << 25  # numbers: networks times rows times columns
 _MAX_LEARNT = 1 << 22  # numbers that the dependence of columns on one another is learnt from
 _CHUNK = 1 << 22  # numbers: networks times rows whose outputs are in memory at once
 _MAX_PAIRS = 200_000  # of rows of either class, up to which comparing them all is faster than sorting
-_ERRORS = {"binary": losses.sigmoid_errors, "multiclass": losses.softmax_errors, "regression": losses.squared_errors}
 
 
 class Penalties(NamedTuple):
@@ -73,29 +71,18 @@ def _outputs(positions: Array, x: Array, predict: losses.Predict, unravel: Calla
     return jax.lax.map(lambda weights: predict(unravel(weights), x), positions)
 
 
-def each(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N *K"]:
+def each(members: Members, target: Target, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "m N *K"]:
     """Return what each network predicts: the value, within its limits, the probability of class 1, or of all of several
     classes."""
-    found = outputs(members, x)
-    if task == "multiclass":
-        return np.asarray(softmax(found, axis=2))
-    return np.asarray(expit(found[..., 0]) if task == "binary" else np.clip(found[..., 0], *members.limits))
+    found = target.predicted(outputs(members, x))
+    return np.clip(found, *members.limits) if target.is_quantity else found
 
 
-def together(members: Members, task: Task, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "N *K"]:
+def together(members: Members, target: Target, x: Float[np.ndarray, "N inputs"]) -> Float[np.ndarray, "N *K"]:
     """Return the weighted mean of what the networks predict, computed for some rows after the other."""
     size = max(_CHUNK // len(members.weights), 1)
     chunks = [x[first : first + size] for first in range(0, len(x), size)]
-    return np.concatenate([np.einsum("m,m...->...", members.weights, each(members, task, some)) for some in chunks])
-
-
-def score(task: Task, y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, "N *K"]) -> float:
-    """Return the AUC (of several classes the mean of each against the rest), or R² of a regression."""
-    from sklearn.metrics import r2_score, roc_auc_score
-
-    if task == "regression":
-        return float(r2_score(y, predicted))
-    return float(roc_auc_score(y, predicted, multi_class="ovr"))
+    return np.concatenate([np.einsum("m,m...->...", members.weights, each(members, target, some)) for some in chunks])
 
 
 def scorer(
@@ -107,20 +94,18 @@ def scorer(
 ) -> Callable[[Float[Array, " P"]], Float[Array, ""]]:
     """Return `score(weights)` of one network on these rows, pure JAX; of more than 5,000 rows on so many of them."""
     if len(y) > MAX_SCORED:
-        rows = _some_of_each(dataset.task, y, MAX_SCORED, 0)
+        rows = _some_of_each(dataset.kind.strata(y), MAX_SCORED, 0)
         x, y = x[rows], y[rows]
     predict = network.mlp(activation)
     inputs, targets = on_device(x), on_device(y)
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
-    by_pairs = dataset.task == "binary" and positive.size * negative.size <= _MAX_PAIRS
+    by_pairs = dataset.kind is BINARY and positive.size * negative.size <= _MAX_PAIRS
 
     def score(weights: Float[Array, " P"]) -> Float[Array, ""]:
         outputs = predict(unravel(weights), inputs)
         if by_pairs:
             return validation.auc_of_pairs(outputs[positive, 0], outputs[negative, 0])
-        if dataset.task == "multiclass":
-            return validation.macro_auc(targets, jax.nn.softmax(outputs))
-        return (validation.auc if dataset.task == "binary" else validation.r2)(targets, outputs[:, 0])
+        return dataset.kind.traced_score(targets, outputs)
 
     return score
 
@@ -130,7 +115,7 @@ def column_importance(
     members: Members,
     dataset: Dataset,
     *,
-    loss: Loss = "likelihood",
+    aim: Aim = LIKELIHOOD,
     seed: int = 0,
     groups: Int[np.ndarray, " columns"] | None = None,
     conditional: bool = True,
@@ -147,7 +132,7 @@ def column_importance(
         key: a JAX random key.
         members: the networks, which take all inputs of the dataset.
         dataset: from `datasets.prepare`.
-        loss: what the networks minimise.
+        aim: what the networks minimise.
         seed: of the rows that are drawn where there are many.
         groups: columns that move together, from `attribution.near_copies`.
         conditional: ask what a column adds to the others, else what the networks make of it.
@@ -155,16 +140,14 @@ def column_importance(
     Raises:
         DataError: if the loss of some network is not finite.
     """
-    strata = _strata(dataset.task, dataset.y_test)
-    counts = np.bincount(strata)
-    shares = counts / counts.sum() if loss == "likelihood" else np.full(len(counts), 1 / len(counts))
+    target = dataset.kind
+    strata = target.strata(dataset.y_test)
+    shares = aim.shares(np.bincount(strata))
     groups = np.arange(len(dataset.features)) if groups is None else groups
     room = _MAX_TENSOR // (len(members.weights) * (int(groups.max()) + 1))
     number = int(np.clip(room, _MIN_ROWS, _MAX_ROWS))
-    rows = _some_of_each(dataset.task, dataset.y_test, number, seed)
-    # A smooth AUC leaves the level of the logits open, so that only their order can be judged.
-    ranked = loss == "auc"
-    predict, errors = network.mlp(members.activation), losses.ranking_errors if ranked else _ERRORS[dataset.task]
+    rows = _some_of_each(strata, number, seed)
+    predict, errors = network.mlp(members.activation), aim.errors(target)
 
     def measure(key: PRNGKeyArray, positions: Array, x: np.ndarray, y: np.ndarray) -> Importance:
         learnt = dataset.x_train[:: max(dataset.x_train.size // _MAX_LEARNT, 1)]
@@ -176,12 +159,12 @@ def column_importance(
             on_device(y),
             dataset.column,
             x_train=learnt if conditional else None,
-            mixture_loss=None if ranked else _loss_together(dataset.task, predict, members.unravel),
+            mixture_loss=_loss_together(target, predict, members.unravel) if aim.of_rows else None,
             weights=members.weights,
             groups=groups,
-            strata=_strata(dataset.task, y),
+            strata=target.strata(y),
             shares=shares,
-            spread=2.0 if ranked else 1.0,
+            spread=aim.spread,
             used=used_columns(members, dataset),
         )
 
@@ -189,7 +172,7 @@ def column_importance(
     number = min(number - len(rows), _MAX_TENSOR // members.positions.size)
     enough = number >= _MIN_ROWS and len(dataset.y_train) >= _ROWS_PER_INPUT * dataset.x_train.shape[1]
     if conditional and members.penalties is not None and dataset.independent and enough:
-        rows = _some_of_each(dataset.task, dataset.y_train, number, seed)
+        rows = _some_of_each(target.strata(dataset.y_train), number, seed)
         left_out = _without_each(members, members.penalties, dataset, rows)
         x, y = dataset.x_train[rows], dataset.y_train[rows]
         found = attribution.pooled(found, measure(jax.random.fold_in(key, 1), left_out, x, y))
@@ -229,13 +212,9 @@ def input_strengths(members: Members, dataset: Dataset) -> Float[np.ndarray, " c
     return np.bincount(dataset.column, sums, minlength=len(dataset.features))
 
 
-def _strata(task: Task, y: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    return np.zeros(len(y), int) if task == "regression" else y.astype(int)
-
-
-def _some_of_each(task: Task, y: Float[np.ndarray, " N"], number: int, seed: int) -> Int[np.ndarray, " n"]:
+def _some_of_each(strata: Int[np.ndarray, " N"], number: int, seed: int) -> Int[np.ndarray, " n"]:
     """Draw rows, as many of each class as there are, up to an equal part of the number."""
-    strata, rng = _strata(task, y), np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     num_strata = int(strata.max()) + 1
     most = max(number // num_strata, 1)
     return np.sort(np.concatenate([rng.permutation(np.flatnonzero(strata == k))[:most] for k in range(num_strata)]))
@@ -247,16 +226,11 @@ def _row_loss(errors: Callable[[Array, Array], Array], predict: losses.Predict, 
 
 
 @functools.cache
-def _loss_together(task: Task, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Any:
+def _loss_together(target: Target, predict: losses.Predict, unravel: Callable[[Array], Any]) -> Any:
     """Return the loss of each row when the mean of the predictions counts."""
 
     def loss(models: Array, weights: Array, x: Array, y: Array) -> Array:
         outputs = jax.vmap(lambda position: predict(unravel(position), x))(models)
-        if task == "regression":
-            return losses.squared_errors(jnp.tensordot(weights, outputs, 1), y)
-        if task == "binary":
-            outputs = jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=-1)
-        log_shares = jnp.log(weights)[:, None, None] + jax.nn.log_softmax(outputs)
-        return losses.softmax_errors(jax.nn.logsumexp(log_shares, axis=0), y)
+        return target.errors_together(weights, outputs, y)
 
     return loss

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +32,13 @@ from jaxscape.search.basin_hopping import HoppingConfig
 from jaxscape.search.gauss_newton import GaussNewtonConfig
 from jaxscape.symmetry import Symmetry
 from jaxscape.table import mixture
+from jaxscape.table.aims import AIMS, Aim, Loss
 from jaxscape.table.datasets import DataError, Dataset, drawn
 from jaxscape.table.mixture import Mixture
-from jaxscape.table.predict import Loss, Members, Penalties, limits_of
+from jaxscape.table.predict import Members, Penalties, limits_of
 
 _NUM_WALKERS = 8
 _MAX_MODELS = 100
-_MAX_RANKED = 1000  # the Hessian of a smooth AUC takes gigabytes beyond
 _LARGEST_SCALE = 4.0  # of a weight: a weak penalty says that the data decide, not that long steps are wanted
 # Where the noise of a regression is small L-BFGS takes thousands of gradients (boston: 0 of 32 starts in 5,000,
 # Gauss-Newton 32 of 32 in some 80 steps).
@@ -76,6 +76,11 @@ class ExplainConfig:
     threshold: float = 0.3
     num_draws: int = 500
     seed: int = 0
+
+    @property
+    def aim(self) -> Aim:
+        """What is minimised, besides the penalties."""
+        return AIMS[self.loss]
 
 
 def sizes_of(config: ExplainConfig) -> tuple[tuple[int, ...], ...]:
@@ -128,7 +133,7 @@ def _with_penalty(dataset: Dataset, config: ExplainConfig) -> Problem:
     sizes = mixture.architecture(dataset, hidden, dataset.x_train.shape[1])
     key, starts = _starts(config.seed, sizes)
     seen, weights = _searched(dataset, config, sizes)
-    loss = _loss(dataset, config)
+    loss = config.aim.loss(dataset.kind)
     data = losses.Supervised(
         on_device(seen.x_train),
         on_device(seen.y_train),
@@ -156,12 +161,12 @@ def _with_evidence(dataset: Dataset, config: ExplainConfig, supported: Mixture) 
     starts[: len(known)] = known
     predict = network.mlp(config.activation)
     x, y = on_device(seen.x_train), on_device(seen.y_train)
-    if config.loss == "auc":
+    if not config.aim.of_rows:
         data = (losses.Supervised(x, y, 0.0), on_device(alphas / len(y)))
         objective = from_loss(_penalised_auc(predict), mixture.example(sizes), data)
     else:
         objective = from_rows(
-            predict, mixture.errors_of(dataset), mixture.example(sizes), x, y, weights=weights, precision=0.0
+            predict, dataset.kind.likelihood(), mixture.example(sizes), x, y, weights=weights, precision=0.0
         )
         objective = evidence.at(objective, alphas, noise)
     objective = replace(objective, scale=on_device(scale))
@@ -208,20 +213,20 @@ def members_of(
     if supported is None:
         share = np.full(len(lowest), 1 / len(lowest))
         return Members(weights, share, found.objective.unravel, config.activation, None, limits_of(dataset)), lowest
-    others = supported.networks[1:] if config.loss == "likelihood" else supported.networks[:0]
+    others = supported.networks[1:] if config.aim.is_likelihood else supported.networks[:0]
     widest = max([found.hidden, *(supported.sizes[i].hidden for i in others[:, 0])])
     num_outputs = mixture.num_outputs(dataset)
     wide = [mixture.padded(each, found.hidden, widest, found.inputs, num_outputs) for each in weights]
     wide += [mixture.network_of(dataset, supported.sizes[i], j, widest) for i, j in others.tolist()]
     energies, curvatures = landscape.minima.energies[lowest], landscape.minima.log_determinants[lowest]
     # A smooth AUC is no likelihood, and curvatures of very many weights are not known: then all count the same.
-    likely = config.loss != "auc" and np.all(np.isfinite(curvatures))
+    likely = config.aim.of_rows and np.all(np.isfinite(curvatures))
     within = softmax(-len(found.seen.y_train) * energies - curvatures / 2 if likely else 0 * energies)
     shares = np.concatenate([supported.weights[0] * within, supported.weights[1 : 1 + len(others)]])
     _, _, unravel = flattened(mixture.example(mixture.architecture(dataset, widest, len(found.inputs))))
     number = min(supported.num_rows, len(found.seen.y_train))
     penalties = None
-    if config.loss == "likelihood" and number == len(dataset.y_train) and len(wide[0]) <= _MOST_LEFT_OUT:
+    if config.aim.is_likelihood and number == len(dataset.y_train) and len(wide[0]) <= _MOST_LEFT_OUT:
         restarts = supported.networks[:1].tolist() * len(lowest) + others.tolist()
         alphas = [mixture.penalties_of(dataset, supported.sizes[i], j, widest) for i, j in restarts]
         noises = [supported.sizes[i].found.noises[j] for i, j in restarts]
@@ -250,10 +255,10 @@ def _searched(
     dim = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
     number = max(_DRAWN_NUMBERS // dim, _FEWEST_DRAWN)
     if len(dataset.y_train) * dim <= _MOST_NUMBERS or number >= len(dataset.y_train):
-        return dataset, losses.balanced_weights(dataset.y_train) if config.loss == "balanced" else None
+        return dataset, config.aim.row_weights(dataset.y_train, None)
     rows, weights = drawn(dataset, number)
     seen = dataset._replace(x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
-    return seen, losses.balanced_weights(seen.y_train) if config.loss == "balanced" else weights
+    return seen, config.aim.row_weights(seen.y_train, weights)
 
 
 @program(static_argnames=("sizes",))
@@ -262,16 +267,6 @@ def _starts(seed: Int[Array, ""] | int, sizes: tuple[int, ...]) -> tuple[PRNGKey
     key, start_key = jax.random.split(jax.random.key(seed))
     keys = jax.random.split(start_key, _NUM_WALKERS)
     return key, jax.vmap(lambda key: ravel(network.init(key, sizes)))(keys)
-
-
-def _loss(dataset: Dataset, config: ExplainConfig) -> Callable[[losses.Predict], losses.Loss]:
-    if config.loss == "auc":
-        return losses.auc_surrogate
-    return {
-        "binary": losses.sigmoid_cross_entropy,
-        "multiclass": losses.softmax_cross_entropy,
-        "regression": losses.squared_error,
-    }[dataset.task]
 
 
 def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
@@ -283,8 +278,8 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
             raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
     if config.hidden is not None and (not config.hidden or min(config.hidden) < 1):
         raise DataError(f"hidden must be at least 1 in each layer, got {' '.join(map(str, config.hidden)) or 'none'}")
-    if config.loss not in get_args(Loss):
-        raise DataError(f"loss must be one of {', '.join(get_args(Loss))}, got {config.loss!r}")
+    if config.loss not in AIMS:
+        raise DataError(f"loss must be one of {', '.join(AIMS)}, got {config.loss!r}")
     for name, choices in (("criterion", ("relative", "absolute", "magnitude")), ("activation", network.ACTIVATIONS)):
         if getattr(config, name) not in choices:
             raise DataError(f"{name} must be one of {', '.join(choices)}, got {getattr(config, name)!r}")
@@ -297,15 +292,8 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
             f"penalty must be positive, got {config.penalty}: without one the minima are not isolated and the search "
             "cannot end; evidence lets the data choose"
         )
-    if dataset is not None and config.loss == "balanced" and dataset.task == "regression":
-        raise DataError("loss balanced weighs classes, but the target is a quantity")
-    if dataset is not None and config.loss == "auc" and dataset.task != "binary":
-        raise DataError("loss auc needs a target with two classes")
-    if dataset is not None and config.loss == "auc" and len(dataset.y_train) > _MAX_RANKED:
-        raise DataError(
-            f"loss auc compares all pairs of rows, at most {_MAX_RANKED:,} for training, and here are "
-            f"{len(dataset.y_train):,}: take fewer rows, or loss balanced"
-        )
+    if dataset is not None and (misfit := config.aim.misfit(dataset.kind, len(dataset.y_train))) is not None:
+        raise DataError(misfit)
 
 
 class Explored(NamedTuple):
@@ -390,7 +378,7 @@ def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture |
     settings = ExploreConfig(
         num_minima=config.minima, coverage=_COVERAGE, hopping_steps=500, num_searches=20, num_lanes=num_lanes
     )
-    if supported is not None and made.seen.task == "regression" and made.objective.dim <= _MAX_DENSE:
+    if supported is not None and made.seen.kind.is_quantity and made.objective.dim <= _MAX_DENSE:
         descent = HoppingConfig(descent=GaussNewtonConfig())
         settings = replace(settings, hopping=descent, hopping_steps=_DENSE_STEPS)
     return settings

@@ -19,9 +19,10 @@ from jaxtyping import Float
 from jaxscape.analysis.effects import Effect, contributions
 from jaxscape.cores import all_cores
 from jaxscape.table import datasets, effects, predict
-from jaxscape.table.datasets import DataError, Table, Task
-from jaxscape.table.predict import Loss
+from jaxscape.table.aims import Loss
+from jaxscape.table.datasets import DataError, Table
 from jaxscape.table.problem import ExplainConfig, Progress, check, scaled
+from jaxscape.table.targets import Task, classes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,9 +99,9 @@ class Result:
         """
         dataset = self.explanation.dataset
         found = self._together(X)
-        if dataset.task == "regression":
+        if dataset.kind.is_quantity:
             return datasets.decode(effects.encoding_of(self.explanation), found)
-        places = (found > 0.5).astype(int) if dataset.task == "binary" else found.argmax(axis=1)
+        places = (found > 0.5).astype(int) if found.ndim == 1 else found.argmax(axis=1)
         return self._labels[places]
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "N classes"]:
@@ -109,7 +110,7 @@ class Result:
         Raises:
             DataError: if the target is a quantity, or as `predict` does.
         """
-        if self.explanation.dataset.task == "regression":
+        if self.explanation.dataset.kind.is_quantity:
             raise DataError("a quantity has no classes: use predict")
         found = self._together(X)
         return np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
@@ -283,7 +284,7 @@ class Result:
     @property
     def _labels(self) -> np.ndarray:
         """The classes as they are in the target, whose names in the dataset are texts."""
-        return np.array(datasets.classes_of(self.table.y))
+        return np.array(classes_of(self.table.y))
 
     def _frame(self, X: Any) -> "pd.DataFrame":
         return datasets.rows_like(X, list(self.table.x.columns))
@@ -291,7 +292,7 @@ class Result:
     def _together(self, X: Any) -> np.ndarray:
         x = datasets.encode(effects.encoding_of(self.explanation), self._frame(X))
         with jax.enable_x64(True):
-            return predict.together(self.explanation.members, self.explanation.dataset.task, x)
+            return predict.together(self.explanation.members, self.explanation.dataset.kind, x)
 
     def _place(self, column: str) -> int:
         features = self.explanation.dataset.features

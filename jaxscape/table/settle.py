@@ -26,7 +26,7 @@ def settled(dataset: Dataset, hidden: Sequence[tuple[int, ...]], activation: str
         activation: of the units.
         seed: of the starts.
     """
-    if dataset.encoding is None or dataset.task != "regression" or not heavy(dataset.y_train):
+    if dataset.encoding is None or not dataset.kind.is_quantity or not heavy(dataset.y_train):
         return dataset
     y = decode(dataset.encoding, dataset.y_train)
     tried, apart_of_all = candidates(y), ~_tied(y)
