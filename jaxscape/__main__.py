@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("data", metavar="DATA", help=f"a .csv or .tsv file (or .gz), or one of {', '.join(EXAMPLES)}")
     explain.add_argument("--target", metavar="COLUMN", help="column to predict (default: the last one)")
+    explain.add_argument("--weights", metavar="COLUMN", help="how much each row counts (default: all the same)")
     explain.add_argument("--task", choices=("auto", *get_args(Task)), default="auto", help="kind of target")
     explain.add_argument(
         "--hidden",
@@ -179,7 +180,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
                     print(f"jaxscape: {fraction:.0%}, {text}", file=sys.stderr, flush=True)
 
             check(config)
-            table = datasets.load(options.data, target=options.target, seed=options.seed)
+            table = datasets.load(options.data, target=options.target, weights=options.weights, seed=options.seed)
             dataset = datasets.prepare(table, task=options.task, seed=options.seed)
             check(config, dataset)
             if keep_programs:

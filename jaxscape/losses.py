@@ -34,10 +34,16 @@ def sum_of_squares(params: Any) -> Float[Array, ""]:
     return jnp.asarray(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
 
 
-def balanced_weights(y: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Return a weight for each row with which every class counts the same: N / (classes * rows of its class)."""
-    _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
-    return np.asarray(y.size / (counts.size * counts[index]), y.dtype)
+def balanced_weights(
+    y: Float[np.ndarray, " N"], weights: Float[np.ndarray, " N"] | None = None
+) -> Float[np.ndarray, " N"]:
+    """Return a weight for each row with which every class counts the same: N / (classes * rows of its class).
+
+    `weights`: what rows count within their class, all the same by default.
+    """
+    _, index = np.unique(y, return_inverse=True)
+    counts = np.bincount(index, weights)
+    return np.asarray(y.size / (counts.size * counts[index]) * (1 if weights is None else weights), y.dtype)
 
 
 def sigmoid_errors(outputs: Float[Array, "N 1"], y: Float[Array, " N"]) -> Float[Array, " N"]:

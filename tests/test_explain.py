@@ -56,6 +56,7 @@ def test_the_summary_has_everything_and_the_informative_column_first(report):
     assert any("bought = yes" in note for note in notes)
     assert summary["data"].pop("classes") == ["no", "yes"]
     assert summary["data"].pop("learnt_as") == "bought"
+    assert not summary["data"].pop("weighted")
     assert summary["data"] == {"name": "shop.csv", "rows": 80, "features": 4, "target": "bought", "task": "binary"}
     assert summary["model"].pop("loss") == "likelihood"
     assert summary["model"] == {"hidden": [2], "activation": "tanh", "penalty": 0.001, "num_weights": 17}

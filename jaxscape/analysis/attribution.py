@@ -48,7 +48,8 @@ class Importance(NamedTuple):
     each draw; `spread`: how much wider the mean spreads than that of independent rows, which is 2 for the errors of a
     ranking of two classes that count alike, since both classes have the same mean (DeLong, DeLong & Clarke-Pearson,
     Biometrics 44, 837, 1988); `learnt (N,)`: rows that are judged by models without them, but learnt from by the models
-    of the others; None where all rows are held out.
+    of the others; None where all rows are held out; `counts (N,)`: how much each row counts within its stratum, None
+    where all count the same.
     """
 
     increases: Float[np.ndarray, "m N G"]
@@ -59,16 +60,22 @@ class Importance(NamedTuple):
     draws: Float[np.ndarray, "K N G"]
     spread: float = 1.0
     learnt: Bool[np.ndarray, " N"] | None = None
+    counts: Float[np.ndarray, " N"] | None = None
+
+    @property
+    def row_weights(self) -> Float[np.ndarray, " N"]:
+        """How much each row counts in the mean, 1 in all."""
+        return row_weights(self.strata, self.shares, self.counts)
 
     @property
     def mean(self) -> Float[np.ndarray, " columns"]:
         """Importance to all models together: the mean over rows, in units of the loss."""
-        return (row_weights(self.strata, self.shares) @ self.draws.mean(axis=0))[self.groups]
+        return (self.row_weights @ self.draws.mean(axis=0))[self.groups]
 
     @property
     def each(self) -> Float[np.ndarray, "m columns"]:
         """Importance to each model."""
-        return np.einsum("mng,n->mg", self.increases, row_weights(self.strata, self.shares))[:, self.groups]
+        return np.einsum("mng,n->mg", self.increases, self.row_weights)[:, self.groups]
 
     @property
     def std(self) -> Float[np.ndarray, " columns"]:
@@ -128,6 +135,7 @@ def importance(
     weights: Float[np.ndarray, " m"] | None = None,
     strata: Int[np.ndarray, " N"] | None = None,
     shares: Float[np.ndarray, " S"] | None = None,
+    counts: Float[np.ndarray, " N"] | None = None,
     spread: float = 1.0,
     num_shuffles: int = 10,
     used: Bool[np.ndarray, " columns"] | None = None,
@@ -154,6 +162,7 @@ def importance(
         weights: how much each model counts, of any sum; by default all the same.
         strata: the stratum of each row, such as its class; one by default.
         shares: how much each stratum counts in the mean; by default as its rows do.
+        counts: how much each row counts within its stratum; by default all the same.
         spread: see `Importance`; 2 for `losses.ranking_errors`.
         num_shuffles: times that each column is replaced.
         used: columns that some model looks at, all by default; a group without any changes nothing, and costs nothing.
@@ -167,7 +176,8 @@ def importance(
         raise ValueError(f"weights of models must be finite and not negative, and some positive, got {weights}")
     weights = weights / weights.sum()
     strata = np.zeros(len(x), int) if strata is None else strata
-    shares = np.bincount(strata) / len(x) if shares is None else shares
+    if shares is None:
+        shares = np.bincount(strata, counts) / (len(x) if counts is None else counts.sum())
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     wanted = np.ones(int(groups.max()) + 1, bool)
     if used is not None:
@@ -190,7 +200,7 @@ def importance(
         job = jax.tree.map(lambda leaf, batch=batch: leaf[batch], replacements)
         found = _importance(row_loss, mixture_loss, models, jnp.asarray(weights, x.dtype), x, y, job)
         increases[:, :, some], draws[:, :, some] = (np.asarray(each)[:, :, : len(some)] for each in found)
-    return Importance(increases, groups, strata, shares, weights, draws, spread)
+    return Importance(increases, groups, strata, shares, weights, draws, spread, counts=counts)
 
 
 def _change(after: Array, before: Array) -> Array:
@@ -250,6 +260,7 @@ def pooled(held_out: Importance, left_out: Importance) -> Importance:
         strata=np.concatenate([each.strata for each in parts]),
         draws=np.concatenate([each.draws for each in parts], axis=1),
         learnt=np.repeat([False, True], [len(each.strata) for each in parts]),
+        counts=None if held_out.counts is None else np.concatenate([each.counts for each in parts]),
     )
 
 
@@ -263,6 +274,7 @@ def over_held_out(importance: Importance) -> Importance:
         strata=importance.strata[kept],
         draws=importance.draws[:, kept],
         learnt=None,
+        counts=None if importance.counts is None else importance.counts[kept],
     )
 
 
@@ -287,16 +299,18 @@ def near_copies(
     return np.asarray(connected_components(graph, directed=False)[1]).astype(int)
 
 
-def row_weights(strata: Int[np.ndarray, " N"], shares: Float[np.ndarray, " S"]) -> Float[np.ndarray, " N"]:
-    """Return how much each row counts in the mean.
+def row_weights(
+    strata: Int[np.ndarray, " N"], shares: Float[np.ndarray, " S"], counts: Float[np.ndarray, " N"] | None = None
+) -> Float[np.ndarray, " N"]:
+    """Return how much each row counts in the mean; `counts`: within its stratum, all the same by default.
 
     Raises:
         ValueError: if a stratum that counts in the mean has no row.
     """
-    counts = np.bincount(strata, minlength=len(shares))
-    if np.any(shares[counts == 0] > 0):
-        raise ValueError(f"strata {np.flatnonzero((counts == 0) & (shares > 0)).tolist()} have a share, but no row")
-    return (shares / np.maximum(counts, 1))[strata]
+    totals = np.bincount(strata, counts, minlength=len(shares))
+    if np.any(shares[totals == 0] > 0):
+        raise ValueError(f"strata {np.flatnonzero((totals == 0) & (shares > 0)).tolist()} have a share, but no row")
+    return (shares / np.where(totals > 0, totals, 1))[strata] * (1 if counts is None else counts)
 
 
 def p_values(importance: Importance) -> Float[np.ndarray, " columns"]:
@@ -315,7 +329,7 @@ def p_values(importance: Importance) -> Float[np.ndarray, " columns"]:
     Raises:
         ValueError: if a stratum that counts in the mean has no row.
     """
-    draws, rows = importance.draws, row_weights(importance.strata, importance.shares)
+    draws, rows = importance.draws, importance.row_weights
     observed = rows @ draws.mean(axis=0)
     values = [upper_tail(_outcomes(importance, group), float(observed[group])) for group in range(len(observed))]
     return np.array(values)[importance.groups]
@@ -323,7 +337,7 @@ def p_values(importance: Importance) -> Float[np.ndarray, " columns"]:
 
 def _outcomes(importance: Importance, group: int) -> Float[np.ndarray, "K N"]:
     """Return what each row may add to the importance of a group, were the observed value any of those drawn."""
-    rows, draws = row_weights(importance.strata, importance.shares), importance.draws[:, :, group]
+    rows, draws = importance.row_weights, importance.draws[:, :, group]
     losses = np.concatenate([np.zeros((1, draws.shape[1])), draws])
     return _spreads(importance) * rows * ((losses.sum(axis=0) - losses) / len(draws) - losses)
 
@@ -486,16 +500,16 @@ def stability(
     """
     num_models, num_rows, num_groups = importance.increases.shape
     top = min(top, num_groups)
-    counts = np.bincount(importance.strata, minlength=len(importance.shares))
-    members = [np.flatnonzero(importance.strata == stratum) for stratum in range(len(counts))]
-    together, even = importance.draws.mean(axis=0), row_weights(importance.strata, importance.shares)
+    members = [np.flatnonzero(importance.strata == stratum) for stratum in range(len(importance.shares))]
+    together, even = importance.draws.mean(axis=0), importance.row_weights
     spreads, drawn = _spreads(importance), np.empty((num_resamplings, num_groups))
     for row in drawn:
         # Counts instead of copies: the draw is two products with weights.
         models = rng.multinomial(num_models, importance.weights) / num_models
         weights = np.zeros(num_rows)
-        for rows, share in zip(members, importance.shares, strict=True):
-            np.add.at(weights, rng.choice(rows, len(rows)), share / len(rows))
+        for rows in members:
+            chosen = rng.choice(rows, len(rows))
+            np.add.at(weights, chosen, even[chosen])
         row[:] = (spreads * (weights - even)) @ together
         row += (spreads * weights) @ np.tensordot(models - importance.weights, importance.increases, 1)
     means = even @ together

@@ -52,14 +52,22 @@ def effect(test: PermutationTest) -> Effect:
     return Effect(size, float(low), float(high), size / spread if spread > 0 else float("nan"))
 
 
-def auc(labels: Float[Array, " N"], scores: Float[Array, " N"]) -> Float[Array, ""]:
+def auc(
+    labels: Float[Array, " N"], scores: Float[Array, " N"], weights: Float[Array, " N"] | None = None
+) -> Float[Array, ""]:
     """Return the area under the ROC curve, ties counted half; NaN if only one class is there.
+
+    `weights`: what each row counts; all the same by default.
 
     >>> float(auc(jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array([0.1, 0.4, 0.35, 0.8])))
     0.75
     """
     ranked = jnp.sort(scores)
     low, high = (jnp.searchsorted(ranked, scores, side=side) for side in ("left", "right"))
+    if weights is not None:
+        ones, zeros = weights * labels, weights * (1 - labels)
+        below = jnp.append(0, jnp.cumsum(zeros[jnp.argsort(scores)]))
+        return jnp.vdot(ones, below[low] + below[high]) / (2 * ones.sum() * zeros.sum())
     mean_rank = (low + high + 1).astype(labels.dtype) / 2
     positive, negative = labels.sum(), (1 - labels).sum()
     return (jnp.vdot(labels, mean_rank) - positive * (positive + 1) / 2) / (positive * negative)
@@ -77,18 +85,24 @@ def auc_of_pairs(positive: Float[Array, " N"], negative: Float[Array, " M"]) -> 
     return (jnp.mean(difference > 0, dtype=positive.dtype) + jnp.mean(difference >= 0, dtype=positive.dtype)) / 2
 
 
-def macro_auc(labels: Float[Array, " N"], scores: Float[Array, "N K"]) -> Float[Array, ""]:
+def macro_auc(
+    labels: Float[Array, " N"], scores: Float[Array, "N K"], weights: Float[Array, " N"] | None = None
+) -> Float[Array, ""]:
     """Return the mean over K classes of the AUC of each against the rest; labels are 0 to K - 1 as floats.
 
-    The scores of a row are to be comparable between rows, such as probabilities.
+    The scores of a row are to be comparable between rows, such as probabilities. `weights`: as in `auc`.
     """
     classes = jnp.arange(scores.shape[1], dtype=labels.dtype)
-    return jax.vmap(lambda k, column: auc((labels == k).astype(labels.dtype), column))(classes, scores.T).mean()
+    each = jax.vmap(lambda k, column: auc((labels == k).astype(labels.dtype), column, weights))(classes, scores.T)
+    return each.mean()
 
 
-def r2(targets: Float[Array, " N"], predictions: Float[Array, " N"]) -> Float[Array, ""]:
+def r2(
+    targets: Float[Array, " N"], predictions: Float[Array, " N"], weights: Float[Array, " N"] | None = None
+) -> Float[Array, ""]:
     """Return the coefficient of determination: 1 minus squared error over the variance of the targets."""
-    return 1 - jnp.sum((targets - predictions) ** 2) / jnp.sum((targets - targets.mean()) ** 2)
+    left, mean = (targets - predictions) ** 2, jnp.average(targets, weights=weights)
+    return 1 - jnp.average(left, weights=weights) / jnp.average((targets - mean) ** 2, weights=weights)
 
 
 def shuffle(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxscape import losses
 from jaxscape.table.targets import BINARY, Target
@@ -21,7 +21,7 @@ class Aim(NamedTuple):
     `of_rows`: a mean of errors of rows, so that curvatures say how far weights may move.
     `loss(target)`: with L2, of a model.
     `row_weights(y, counts)`: what each row counts, given what it stands for; None where all count the same.
-    `shares(counts)`: what classes count where columns are ranked, given how many rows they have.
+    `shares(counts)`: what classes count where columns are ranked, given what their rows count.
     `errors(target)`: of rows, that importance is measured in, and their `spread`, as in `attribution.Importance`;
     `unit(kind)`: of these, in words, given those of the target.
     `misfit(target, num_rows)`: why it cannot be had, None if it can.
@@ -32,14 +32,14 @@ class Aim(NamedTuple):
     of_rows: bool
     loss: Callable[[Target], Callable[[losses.Predict], losses.Loss]]
     row_weights: Callable[[Float[np.ndarray, " N"], Float[np.ndarray, " N"] | None], Float[np.ndarray, " N"] | None]
-    shares: Callable[[Int[np.ndarray, " K"]], Float[np.ndarray, " K"]]
+    shares: Callable[[Float[np.ndarray, " K"]], Float[np.ndarray, " K"]]
     errors: Callable[[Target], Callable[[Array, Array], Array]]
     spread: float
     misfit: Callable[[Target, int], str | None]
     unit: Callable[[str], str]
 
 
-def _evenly(counts: Int[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+def _evenly(counts: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
     return np.full(len(counts), 1 / len(counts))
 
 
@@ -69,7 +69,7 @@ LIKELIHOOD = Aim(
 BALANCED = LIKELIHOOD._replace(
     name="balanced",
     is_likelihood=False,
-    row_weights=lambda y, counts: losses.balanced_weights(y),
+    row_weights=losses.balanced_weights,
     shares=_evenly,
     misfit=lambda target, num_rows: (
         "loss balanced weighs classes, but the target is a quantity" if target.is_quantity else None

@@ -64,7 +64,7 @@ def fit(
         raise ValueError(f"outputs_test must have the shape {shape} for the held-out rows, got {outputs_test.shape}")
     if not np.all(np.isfinite(outputs_test)):
         raise ValueError("outputs_test holds values that are not finite")
-    weights = None
+    weights = dataset.weights_train
     if (number := num_fitted(dataset)) < len(dataset.y_train):
         rows, weights = drawn(dataset, number)
         dataset = dataset._replace(x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
@@ -92,9 +92,9 @@ def _compare(
     kind = dataset.kind
     train, test = (_predicted(model, kind, x) for x in (dataset.x_train, dataset.x_test))
     return Baseline(
-        kind.score(dataset.y_train, train).value,
-        kind.score(dataset.y_test, test).value,
-        *kind.difference(dataset.y_test, network, test),
+        kind.score(dataset.y_train, train, weights).value,
+        kind.score(dataset.y_test, test, dataset.weights_test).value,
+        *kind.difference(dataset.y_test, network, test, dataset.weights_test),
     )
 
 

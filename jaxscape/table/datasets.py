@@ -76,13 +76,15 @@ class Encoding(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table and a question: `name`, the columns `x`, the target `y`, its column `target`, `notes` on it."""
+    """A table and a question: `name`, the columns `x`, the target `y`, its column `target`, `notes` on it; `weights`:
+    how much each row counts, of any sum, None where all count the same."""
 
     name: str
     x: DataFrame
     y: Series
     target: str
     notes: tuple[str, ...] = ()
+    weights: Series | None = None
 
 
 class Dataset(NamedTuple):
@@ -93,7 +95,8 @@ class Dataset(NamedTuple):
     input; `task`; `classes`: the name of each class, whose place in the list is its number in the targets (of two, the
     second is the one predicted; a regression has none); `notes`: everything that was done to the data, for people;
     `encoding`: how other rows become inputs; `held_out (N_test,)`: which rows of the table those held out are;
-    `independent`: rows stand for themselves, none belongs to a group or to a later time that is held out as a whole.
+    `independent`: rows stand for themselves, none belongs to a group or to a later time that is held out as a whole;
+    `weights_train (N,)`, `weights_test (N_test,)`: what each row counts, 1 on average, None where all count the same.
     """
 
     name: str
@@ -111,6 +114,8 @@ class Dataset(NamedTuple):
     encoding: Encoding | None = None
     held_out: Int[np.ndarray, " N_test"] | None = None
     independent: bool = True
+    weights_train: Float[np.ndarray, " N"] | None = None
+    weights_test: Float[np.ndarray, " N_test"] | None = None
 
     @property
     def kind(self) -> Target:
@@ -209,13 +214,14 @@ _LOADERS: dict[str, Callable[[], Table]] = {
 EXAMPLES = ("checkerboard", *_LOADERS)
 
 
-def load(data: str, *, target: str | None = None, seed: int = 0) -> Table:
+def load(data: str, *, target: str | None = None, weights: str | None = None, seed: int = 0) -> Table:
     """Load an example by name or a CSV file by path.
 
     Args:
         data: one of `EXAMPLES`, or the path of a `.csv`, `.tsv`, `.csv.gz` or `.tsv.gz` file with a header line, fields
             separated by commas, semicolons or tabs; or of an `.xlsx` or `.parquet` file (the extra `files`).
         target: the column to predict; the last one by default. The examples have their own.
+        weights: the column that says how much each row counts; by default all the same.
         seed: for the examples that are made.
 
     Raises:
@@ -225,8 +231,18 @@ def load(data: str, *, target: str | None = None, seed: int = 0) -> Table:
         table = checkerboard(seed) if data == "checkerboard" else _LOADERS[data]()
         if target not in (None, table.target):
             raise DataError(f"the target of {data} is {table.target!r}, it has no target column {target!r}")
+    else:
+        table = _read_csv(Path(data), target)
+    if weights is None:
         return table
-    return _read_csv(Path(data), target)
+    if weights not in table.x.columns:
+        raise DataError(f"{data} has no column {weights!r} besides the target{_closest(weights, table.x.columns)}")
+    return table._replace(x=table.x.drop(columns=weights), weights=table.x[weights])
+
+
+def _closest(name: str, names: Any) -> str:
+    close = difflib.get_close_matches(name, list(names), 1, cutoff=0)
+    return f"; the closest is {close[0]!r}" if close else ""
 
 
 def _read_csv(path: Path, target: str | None) -> Table:
@@ -359,7 +375,7 @@ def _open(path: Path, encoding: str) -> io.TextIOWrapper:
     return path.open(encoding=encoding, newline="")
 
 
-def from_frame(x: Any, y: Any, *, name: str = "table", target: str | None = None) -> Table:
+def from_frame(x: Any, y: Any, *, name: str = "table", target: str | None = None, weights: Any = None) -> Table:
     """Make a table of what is in memory.
 
     Args:
@@ -367,9 +383,10 @@ def from_frame(x: Any, y: Any, *, name: str = "table", target: str | None = None
         y: the target, a series, an array or a list; or the name of a column of `x`.
         name: of the table, for reports.
         target: the name of the target, for reports; by default that of the series, or "target".
+        weights: how much each row counts, in the forms of `y`; by default all the same.
 
     Raises:
-        DataError: if the two do not fit together, or two columns have one name.
+        DataError: if these do not fit together, or two columns have one name.
     """
     import pandas as pd
 
@@ -385,33 +402,44 @@ def from_frame(x: Any, y: Any, *, name: str = "table", target: str | None = None
     if twice:
         raise DataError(f"X has more than one column {twice[0]!r}: give every column a name of its own")
     frame.columns = pd.Index(names)
-    if isinstance(y, str):
-        if y not in names:
-            close = difflib.get_close_matches(y, names, 1, cutoff=0)
-            raise DataError(f"X has no column {y!r}" + (f"; the closest is {close[0]!r}" if close else ""))
-        y = frame.pop(y)
+    y = _one_column(y, frame, "y")
+    weights = None if weights is None else _one_column(weights, frame, "weights")
     if frame.shape[1] == 0:
         raise DataError("X has no columns besides the target")
-    if isinstance(y, pd.DataFrame):
-        if y.shape[1] != 1:
-            raise DataError(f"y must be one column, got {y.shape[1]}")
-        y = y.iloc[:, 0]
-    if not isinstance(y, pd.Series):
-        values = np.asarray(y)
-        if values.ndim == 2 and values.shape[1] == 1:
-            values = values[:, 0]
-        if values.ndim != 1:
-            raise DataError(f"y must be one value for each row, got an array of shape {values.shape}")
-        y = pd.Series(values)
-    elif len(y) == len(frame) and not y.index.equals(frame.index) and set(y.index) == set(frame.index):
-        raise DataError("X and y have the same index in another order: sort one like the other, as in y.loc[X.index]")
-    if len(y) != len(frame):
-        raise DataError(f"X has {len(frame):,} rows, y has {len(y):,}: they must be as many")
     if target is None:
         target = "target" if y.name is None else str(y.name)
     notes: list[str] = []
     frame = frame.reset_index(drop=True).apply(lambda column: _plain(column, notes))
-    return Table(name, frame, _plain(y.reset_index(drop=True), notes).rename(target), target, tuple(notes))
+    y, weights = (None if each is None else each.reset_index(drop=True) for each in (y, weights))
+    return Table(name, frame, _plain(y, notes).rename(target), target, tuple(notes), weights)
+
+
+def _one_column(given: Any, frame: "pd.DataFrame", what: str) -> "pd.Series":
+    """Return one value for each row of a frame, or take the column out of it that is named."""
+    import pandas as pd
+
+    if isinstance(given, str):
+        if given not in frame.columns:
+            raise DataError(f"X has no column {given!r}{_closest(given, frame.columns)}")
+        return frame.pop(given)
+    if isinstance(given, pd.DataFrame):
+        if given.shape[1] != 1:
+            raise DataError(f"{what} must be one column, got {given.shape[1]}")
+        given = given.iloc[:, 0]
+    if not isinstance(given, pd.Series):
+        values = np.asarray(given)
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            raise DataError(f"{what} must be one value for each row, got an array of shape {values.shape}")
+        given = pd.Series(values)
+    elif len(given) == len(frame) and not given.index.equals(frame.index) and set(given.index) == set(frame.index):
+        raise DataError(
+            f"X and {what} have the same index in another order: sort one like the other, as in {what}.loc[X.index]"
+        )
+    if len(given) != len(frame):
+        raise DataError(f"X has {len(frame):,} rows, {what} has {len(given):,}: they must be as many")
+    return given
 
 
 def _plain(column: "pd.Series", notes: list[str]) -> "pd.Series":
@@ -535,10 +563,15 @@ def prepare(
     for name in [name for name in x.columns if _numbers_the_rows(x[name])]:
         notes.append(f"column {name!r} was dropped: it numbers the rows")
         x = x.drop(columns=name)
-    if y.isna().any():
-        notes.append(f"{int(y.isna().sum())} rows without a target ({_MISSING}) were left out")
-        rows = np.flatnonzero(y.notna())
-        x, y = x[y.notna()], y[y.notna()]
+    weights = None if table.weights is None else _row_weights(table.weights)
+    kept = np.array(y.notna())
+    if not kept.all():
+        notes.append(f"{int(np.sum(~kept))} rows without a target ({_MISSING}) were left out")
+    if weights is not None:
+        if np.any(weights[kept] == 0):
+            notes.append(f"{int(np.sum(weights[kept] == 0))} rows of weight zero were left out")
+        kept &= weights > 0
+    rows, x, y = rows[kept], x[kept], y[kept]
     if len(y) < MIN_ROWS:
         raise DataError(f"{table.name} has {len(y)} usable rows; at least {MIN_ROWS} are needed")
     _note_copies(x, y, notes)
@@ -546,6 +579,13 @@ def prepare(
     kind, classes, values = targets.detect(where, table.target, y, task, notes)
     numeric, categorical = _column_kinds(table.name, x, notes)
     train, test = _held_out(table, rows, values if classes else None, seed, held_out, groups)
+    if weights is not None:
+        like = weights[rows].sum() ** 2 / np.sum(weights[rows] ** 2)  # Kish, Survey Sampling, 1965
+        notes.append(f"rows count by their weights: as unequal as these are, they tell what {like:.0f} equal ones do")
+    weights_train, weights_test = (
+        None if weights is None else weights[rows[part]] / weights[rows[part]].mean() if len(part) else np.ones(0)
+        for part in (train, test)
+    )
     known: list[Column] = []
     names: list[str] = []
     columns: list[str] = []
@@ -598,7 +638,21 @@ def prepare(
         encoding=Encoding(tuple(known), centre, spread, quantity),
         held_out=rows[test],
         independent=groups is None and (held_out is None or not np.any(held_out)),
+        weights_train=weights_train,
+        weights_test=weights_test,
     )
+
+
+def _row_weights(weights: "pd.Series") -> Float[np.ndarray, " N"]:
+    values = _as_numbers(weights).to_numpy(float)
+    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(wrong):
+        raise DataError(
+            f"weights must be numbers, zero or more, got {weights.iloc[wrong[0]]} in data row {wrong[0] + 1}"
+        )
+    if not values.any():
+        raise DataError("all weights are zero: no row counts")
+    return values / values.max()
 
 
 def _note_copies(x: "pd.DataFrame", y: "pd.Series", notes: list[str]) -> None:
@@ -772,16 +826,19 @@ def drawn(dataset: Dataset, number: int, seed: int = 0) -> tuple[Int[np.ndarray,
         The rows in their order, and what each counts, one on average, so that classes count as in all rows.
     """
     y, rng = dataset.y_train, np.random.default_rng(seed)
+    own = np.ones(len(y)) if dataset.weights_train is None else dataset.weights_train
     if number >= len(y):
-        return np.arange(len(y)), np.ones(len(y))
+        return np.arange(len(y)), own
     labels = dataset.kind.strata(y)
     counts = np.bincount(labels)
     wanted = np.maximum(counts * number // len(labels), np.minimum(counts // 2, number // (2 * len(counts))))
     rows = np.sort(
         np.concatenate([rng.choice(np.flatnonzero(labels == k), n, replace=False) for k, n in enumerate(wanted)])
     )
-    shares, found = (np.bincount(each, minlength=len(counts)) / len(each) for each in (labels, labels[rows]))
-    return rows, (shares / np.maximum(found, 1e-300))[labels[rows]]
+    shares, found = (
+        np.bincount(labels[each], own[each], minlength=len(counts)) / len(each) for each in (np.arange(len(y)), rows)
+    )
+    return rows, (shares / np.maximum(found, 1e-300))[labels[rows]] * own[rows]
 
 
 def _column_kinds(where: str, x: "pd.DataFrame", notes: list[str]) -> tuple[set[str], set[str]]:

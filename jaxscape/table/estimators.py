@@ -23,8 +23,8 @@ class _Landscape(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         self.activation = activation
         self.random_state = random_state
 
-    def _fit(self, X: Any, y: Any, task: Task) -> None:
-        table = datasets.from_frame(X, y)
+    def _fit(self, X: Any, y: Any, task: Task, weights: Any) -> None:
+        table = datasets.from_frame(X, y, weights=weights)
         dataset = datasets.prepare(table, task=task, seed=self.random_state, held_out=np.zeros(len(table.y), bool))
         sizes = mixture.SIZES if self.hidden is None else (tuple(self.hidden),)
         with jax.enable_x64(True):
@@ -66,13 +66,13 @@ class LandscapeClassifier(ClassifierMixin, _Landscape):  # type: ignore[misc]
         random_state: of the starts.
     """
 
-    def fit(self, X: Any, y: Any) -> "LandscapeClassifier":
-        """Fit to a data frame, or rows of an array, and their classes."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LandscapeClassifier":
+        """Fit to a data frame, or rows of an array, and their classes; `sample_weight`: how much each row counts."""
         classes = classes_of(datasets.from_frame(X, y).y)
         if len(classes) < 2:
             raise DataError(f"y has one class only, {classes}: there is nothing to tell apart")
         self.classes_ = np.array(classes)
-        self._fit(X, y, "binary" if len(classes) == 2 else "multiclass")
+        self._fit(X, y, "binary" if len(classes) == 2 else "multiclass", sample_weight)
         return self
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "N classes"]:
@@ -92,9 +92,9 @@ class LandscapeRegressor(RegressorMixin, _Landscape):  # type: ignore[misc]
     and never beyond the training rows.
     """
 
-    def fit(self, X: Any, y: Any) -> "LandscapeRegressor":
-        """Fit to a data frame, or rows of an array, and their values."""
-        self._fit(X, y, "regression")
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LandscapeRegressor":
+        """Fit to a data frame, or rows of an array, and their values; `sample_weight`: how much each row counts."""
+        self._fit(X, y, "regression", sample_weight)
         return self
 
     def predict(self, X: Any) -> Float[np.ndarray, " N"]:

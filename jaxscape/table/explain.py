@@ -188,9 +188,9 @@ def explain_dataset(
         ranking=ranking(importance, awake, added),
         stability=attribution.stability(rng, importance, top=top),
         **of_landscape,
-        train_score=kind.score(dataset.y_train, together_train).value,
-        test_score=kind.score(y_test, together).value,
-        test_scores=np.array([kind.score(y_test, each).value for each in predictions]),
+        train_score=kind.score(dataset.y_train, together_train, dataset.weights_train).value,
+        test_score=kind.score(y_test, together, dataset.weights_test).value,
+        test_scores=np.array([kind.score(y_test, each, dataset.weights_test).value for each in predictions]),
         baselines=compared.result(),
         seconds=time.monotonic() - began,
     )
@@ -239,7 +239,8 @@ def _conserved_weights(
     tests: list[PermutationTest | None] = [None, None]
     if found.mask[0].sum() > 1:  # shuffling one weight changes nothing
         seen = made.seen
-        score = predict.scorer(seen, config.activation, made.objective.unravel, seen.x_test, seen.y_test)
+        held_out = seen.x_test, seen.y_test, seen.weights_test
+        score = predict.scorer(seen, config.activation, made.objective.unravel, *held_out)
         run = functools.partial(
             validation.permutation_test,
             jax.random.fold_in(jax.random.key(config.seed), 2),

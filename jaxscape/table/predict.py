@@ -91,21 +91,26 @@ def scorer(
     unravel: Callable[[Array], Any],
     x: Float[np.ndarray, "N inputs"],
     y: Float[np.ndarray, " N"],
+    counts: Float[np.ndarray, " N"] | None = None,
 ) -> Callable[[Float[Array, " P"]], Float[Array, ""]]:
-    """Return `score(weights)` of one network on these rows, pure JAX; of more than 5,000 rows on so many of them."""
+    """Return `score(weights)` of one network on these rows, pure JAX; of more than 5,000 rows on so many of them.
+
+    `counts`: how much each row counts, all the same by default.
+    """
     if len(y) > MAX_SCORED:
         rows = _some_of_each(dataset.kind.strata(y), MAX_SCORED, 0)
-        x, y = x[rows], y[rows]
+        x, y, counts = x[rows], y[rows], None if counts is None else counts[rows]
     predict = network.mlp(activation)
     inputs, targets = on_device(x), on_device(y)
+    told = None if counts is None else on_device(counts)
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
-    by_pairs = dataset.kind is BINARY and positive.size * negative.size <= _MAX_PAIRS
+    by_pairs = dataset.kind is BINARY and told is None and positive.size * negative.size <= _MAX_PAIRS
 
     def score(weights: Float[Array, " P"]) -> Float[Array, ""]:
         outputs = predict(unravel(weights), inputs)
         if by_pairs:
             return validation.auc_of_pairs(outputs[positive, 0], outputs[negative, 0])
-        return dataset.kind.traced_score(targets, outputs)
+        return dataset.kind.traced_score(targets, outputs, told)
 
     return score
 
@@ -142,14 +147,16 @@ def column_importance(
     """
     target = dataset.kind
     strata = target.strata(dataset.y_test)
-    shares = aim.shares(np.bincount(strata))
+    shares = aim.shares(np.bincount(strata, dataset.weights_test).astype(float))
     groups = np.arange(len(dataset.features)) if groups is None else groups
     room = _MAX_TENSOR // (len(members.weights) * (int(groups.max()) + 1))
     number = int(np.clip(room, _MIN_ROWS, _MAX_ROWS))
     rows = _some_of_each(strata, number, seed)
     predict, errors = network.mlp(members.activation), aim.errors(target)
 
-    def measure(key: PRNGKeyArray, positions: Array, x: np.ndarray, y: np.ndarray) -> Importance:
+    def measure(
+        key: PRNGKeyArray, positions: Array, x: np.ndarray, y: np.ndarray, counts: np.ndarray | None
+    ) -> Importance:
         learnt = dataset.x_train[:: max(dataset.x_train.size // _MAX_LEARNT, 1)]
         return attribution.importance(
             key,
@@ -164,18 +171,21 @@ def column_importance(
             groups=groups,
             strata=target.strata(y),
             shares=shares,
+            counts=counts,
             spread=aim.spread,
             used=used_columns(members, dataset),
         )
 
-    found = measure(key, on_device(members.positions), dataset.x_test[rows], dataset.y_test[rows])
+    counts = None if dataset.weights_test is None else dataset.weights_test[rows]
+    found = measure(key, on_device(members.positions), dataset.x_test[rows], dataset.y_test[rows], counts)
     number = min(number - len(rows), _MAX_TENSOR // members.positions.size)
     enough = number >= _MIN_ROWS and len(dataset.y_train) >= _ROWS_PER_INPUT * dataset.x_train.shape[1]
     if conditional and members.penalties is not None and dataset.independent and enough:
         rows = _some_of_each(target.strata(dataset.y_train), number, seed)
         left_out = _without_each(members, members.penalties, dataset, rows)
         x, y = dataset.x_train[rows], dataset.y_train[rows]
-        found = attribution.pooled(found, measure(jax.random.fold_in(key, 1), left_out, x, y))
+        counts = None if dataset.weights_train is None else dataset.weights_train[rows]
+        found = attribution.pooled(found, measure(jax.random.fold_in(key, 1), left_out, x, y, counts))
     if not (np.all(np.isfinite(found.increases)) and np.all(np.isfinite(found.draws))):
         raise DataError("the loss on rows held out is not finite: look for extreme values in the table")
     return found
@@ -188,7 +198,7 @@ def _without_each(
     layers = jax.eval_shape(members.unravel, members.positions[0])
     hidden = [layer.bias.size for layer in layers[:-1]]
     x, y = on_device(dataset.x_train), on_device(dataset.y_train)
-    likelihood = mixture.objective_of(dataset, hidden, members.activation, x, y)
+    likelihood = mixture.objective_of(dataset, hidden, members.activation, x, y, dataset.weights_train)
 
     def one(i: int) -> np.ndarray:
         own = evidence.at(likelihood, penalties.alphas[i], penalties.noises[i])

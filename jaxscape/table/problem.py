@@ -162,7 +162,8 @@ def _with_evidence(dataset: Dataset, config: ExplainConfig, supported: Mixture) 
     predict = network.mlp(config.activation)
     x, y = on_device(seen.x_train), on_device(seen.y_train)
     if not config.aim.of_rows:
-        data = (losses.Supervised(x, y, 0.0), on_device(alphas / len(y)))
+        counts = None if weights is None else on_device(weights)
+        data = (losses.Supervised(x, y, 0.0, counts), on_device(alphas / len(y)))
         objective = from_loss(_penalised_auc(predict), mixture.example(sizes), data)
     else:
         objective = from_rows(
@@ -255,7 +256,7 @@ def _searched(
     dim = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
     number = max(_DRAWN_NUMBERS // dim, _FEWEST_DRAWN)
     if len(dataset.y_train) * dim <= _MOST_NUMBERS or number >= len(dataset.y_train):
-        return dataset, config.aim.row_weights(dataset.y_train, None)
+        return dataset, config.aim.row_weights(dataset.y_train, dataset.weights_train)
     rows, weights = drawn(dataset, number)
     seen = dataset._replace(x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
     return seen, config.aim.row_weights(seen.y_train, weights)
@@ -446,6 +447,7 @@ def _settings(config: ExplainConfig) -> dict[str, Any]:
 
 def _digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
-    for array in (dataset.x_train, dataset.y_train):
+    weights = [] if dataset.weights_train is None else [dataset.weights_train]
+    for array in (dataset.x_train, dataset.y_train, *weights):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

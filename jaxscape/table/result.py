@@ -189,7 +189,10 @@ class Result:
             values = self._frame(pd.DataFrame([dict(i)]))
         x = datasets.encode(effects.encoding_of(self.explanation), values)[0]
         rng = np.random.default_rng(self.explanation.config.seed)
-        rows = rng.choice(len(dataset.x_train), min(_BACKGROUND, len(dataset.x_train)), replace=False)
+        counts = dataset.weights_train
+        shares = None if counts is None else counts / counts.sum()
+        number = min(_BACKGROUND, len(dataset.x_train))
+        rows = rng.choice(len(dataset.x_train), number, replace=counts is not None, p=shares)
         weights = self.explanation.members.weights
         outputs = effects.outputs_of(self.explanation)
         found = contributions(outputs, x, dataset.x_train[rows], dataset.column, weights, rng)
@@ -319,6 +322,7 @@ def explain(
     seed: int = 0,
     held_out: Any = None,
     groups: Any = None,
+    weights: Any = None,
     progress: Progress | None = None,
 ) -> Result:
     """Say which columns of a table drive networks trained on it, and whether that answer can be trusted.
@@ -339,6 +343,8 @@ def explain(
         seed: same seed, same result.
         held_out: True for rows to hold out, instead of a random draw: those of a later time, of another place.
         groups: a label for each row; rows of one label are held out together or not at all.
+        weights: how much each row counts, relative to the others, or the name of a column of `X`: in what is learnt,
+            in scores and in importances. Effects are means over rows that count alike.
         progress: called with the fraction done and what is being done; in a notebook a bar by default.
 
     Returns:
@@ -360,7 +366,7 @@ def explain(
     check(config)
     if held_out is not None and not np.any(held_out):
         raise DataError("held_out holds out no row: what the networks know is judged on rows held out")
-    table = datasets.from_frame(X, y, target=target)
+    table = datasets.from_frame(X, y, target=target, weights=weights)
     kept_apart = None if held_out is None else np.asarray(held_out)
     dataset = datasets.prepare(table, task=task, seed=seed, held_out=kept_apart, groups=groups)
     check(config, dataset)

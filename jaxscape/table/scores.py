@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import stdtrit
 
+Counts = Float[np.ndarray, " N"] | None  # what each row counts; all the same where it is None
+
 
 class Score(NamedTuple):
     """A score, its `value`, and the influence of each row, `influences (N,)`: how much it moves the score off that of
@@ -20,38 +22,43 @@ class Score(NamedTuple):
     influences: Float[np.ndarray, " N"]
 
 
-def r2(y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, " N"]) -> Score:
+def r2(y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, " N"], counts: Counts = None) -> Score:
     """Return the coefficient of determination."""
-    errors, variation = (y - predicted) ** 2, (y - y.mean()) ** 2
+    counts = np.ones(len(y)) if counts is None else counts
+    errors, variation = counts * (y - predicted) ** 2, counts * (y - np.average(y, weights=counts)) ** 2
     unexplained = errors.sum() / variation.sum()
     return Score(float(1 - unexplained), (unexplained * variation - errors) / variation.sum())
 
 
-def auc(y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, " N"]) -> Score:
+def auc(y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, " N"], counts: Counts = None) -> Score:
     """Return the area under the ROC curve of class 1, ties counted half.
 
     >>> auc(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8]))
-    Score(value=0.75, influences=array([0.5 , 0.25, 0.25, 0.5 ]))
+    Score(value=0.75, influences=array([ 0.125, -0.125, -0.125,  0.125]))
     """
-    return _auc(y == 1, predicted)
+    return _auc(y == 1, np.unique(predicted, return_inverse=True)[1], counts)
 
 
-def mean_auc(y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, "N classes"]) -> Score:
+def mean_auc(y: Float[np.ndarray, " N"], predicted: Float[np.ndarray, "N classes"], counts: Counts = None) -> Score:
     """Return the mean over the classes of the AUC of each against the others."""
-    parts = [_auc(y == k, column) for k, column in enumerate(predicted.T)]
-    return Score(float(np.mean([part.value for part in parts])), np.mean([part.influences for part in parts], axis=0))
+    ranks = [np.unique(column, return_inverse=True)[1] for column in predicted.T]
+    parts = [_auc(y == k, each, counts) for k, each in enumerate(ranks)]
+    values, influences = zip(*parts, strict=True)
+    return Score(float(np.mean(values)), np.mean(influences, axis=0))
 
 
-def _auc(positive: Bool[np.ndarray, " N"], outputs: Float[np.ndarray, " N"]) -> Score:
-    """An influence is the share of the other class that a row is on the right side of, over the rows of its own."""
-    from scipy.stats import rankdata
+def _auc(positive: Bool[np.ndarray, " N"], ranks: Int[np.ndarray, " N"], counts: Counts) -> Score:
+    """A row's part is the share of the other class that it is on the right side of."""
+    counts = np.ones(len(ranks)) if counts is None else counts
 
-    placed = rankdata(outputs)
-    for side in (positive, ~positive):
-        placed[side] -= rankdata(outputs[side])
-    placed[~positive] = positive.sum() - placed[~positive]
-    influences = placed / (positive.sum() * (~positive).sum())
-    return Score(float(influences[positive].sum()), influences)
+    def share_below(side: Bool[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+        masses = np.bincount(ranks, counts * side)
+        return ((np.cumsum(masses) - masses / 2) / masses.sum())[ranks]
+
+    parts = np.where(positive, share_below(~positive), 1 - share_below(positive))
+    shares = counts / np.where(positive, counts[positive].sum(), counts[~positive].sum())
+    value = float(np.sum((shares * parts)[positive]))
+    return Score(value, shares * (parts - value))
 
 
 def interval(influences: Float[np.ndarray, " N"], strata: Int[np.ndarray, " N"], range_alone: float) -> float:

@@ -73,5 +73,5 @@ def calibrated(dataset: Dataset, predicted: Float[np.ndarray, " N"]) -> Dataset:
     encoding: Encoding | None = dataset.encoding
     if encoding is None or encoding.tails is None:
         return dataset
-    tails = smeared(encoding.tails, (dataset.y_train - predicted) * unit_of(encoding))
+    tails = smeared(encoding.tails, (dataset.y_train - predicted) * unit_of(encoding), dataset.weights_train)
     return dataset._replace(encoding=encoding._replace(tails=tails))

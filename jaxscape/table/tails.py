@@ -51,9 +51,10 @@ def log_slopes(tails: Tails, y: Float[np.ndarray, " N"]) -> Float[np.ndarray, " 
     return -np.log(np.hypot(y - tails.about, tails.unit))
 
 
-def smeared(tails: Tails, left: Float[np.ndarray, " N"]) -> Tails:
-    """Take account of what a model leaves of training rows, `left`, in z."""
-    return tails._replace(cosh=float(np.cosh(left).mean()), sinh=float(np.sinh(left).mean()))
+def smeared(tails: Tails, left: Float[np.ndarray, " N"], weights: Float[np.ndarray, " N"] | None = None) -> Tails:
+    """Take account of what a model leaves of training rows, `left`, in z; `weights`: what each row counts."""
+    cosh, sinh = (float(np.average(each(left), weights=weights)) for each in (np.cosh, np.sinh))
+    return tails._replace(cosh=cosh, sinh=sinh)
 
 
 def unbend(tails: Tails, z: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:

@@ -36,8 +36,8 @@ class Target(NamedTuple):
     `log_likelihoods(outputs (*m, N, K), y)`: of rows, in nats, of a quantity at unit noise.
     `constant(y, counts)`: the outputs of a model that knows no column; `counts`: what rows count, 1 on average.
     `indicators(y)`: columns whose means say all about a group of rows.
-    `score(y, predicted)`, `traced_score(y, outputs)`: the same on the host and in JAX; `score_key`, `score_name`: for
-    machines and for people.
+    `score(y, predicted, counts)`, `traced_score(y, outputs, counts)`: the same on the host and in JAX, of rows that all
+    count the same where `counts` is None; `score_key`, `score_name`: for machines and for people.
     `poor`: a lower score says little about the data; `farthest`: that two scores can be apart.
     `linear`: what its linear model is called.
     """
@@ -53,8 +53,8 @@ class Target(NamedTuple):
     log_likelihoods: Callable[[np.ndarray, np.ndarray], np.ndarray]
     errors_together: Callable[[Array, Array, Array], Array]
     indicators: Callable[[np.ndarray], np.ndarray]
-    score: Callable[[np.ndarray, np.ndarray], Score]
-    traced_score: Callable[[Array, Array], Array]
+    score: Callable[..., Score]
+    traced_score: Callable[..., Array]
     score_key: Literal["auc", "r2"]
     score_name: str
     poor: float
@@ -75,6 +75,7 @@ class Target(NamedTuple):
         y: Float[np.ndarray, " N"],
         ours: Float[np.ndarray, " N"] | Float[np.ndarray, "N classes"],
         theirs: Float[np.ndarray, " N"] | Float[np.ndarray, "N classes"],
+        counts: Float[np.ndarray, " N"] | None = None,
     ) -> tuple[float, float, float]:
         """Return how much higher one model scores than another on the same rows, with a 95 % interval.
 
@@ -82,6 +83,7 @@ class Target(NamedTuple):
             y: targets; numbers of classes from zero.
             ours: what the one model predicts, as in `predicted`.
             theirs: what the other does.
+            counts: what each row counts; all the same by default.
 
         Returns:
             The difference, the lower end, the upper end; see `scores.interval`.
@@ -90,7 +92,7 @@ class Target(NamedTuple):
         >>> [round(each, 3) for each in TARGETS["binary"].difference(y, good, -good)]
         [0.778, -0.095, 1.0]
         """
-        mine, other = self.score(y, ours), self.score(y, theirs)
+        mine, other = self.score(y, ours, counts), self.score(y, theirs, counts)
         gap = mine.value - other.value
         alone = 1 / (1 if ours.ndim == 1 else ours.shape[1])
         half = scores.interval(mine.influences - other.influences, self.strata(y), alone)
@@ -154,7 +156,7 @@ BINARY = Target(
     errors_together=_two_together,
     indicators=_one_hot,
     score=scores.auc,
-    traced_score=lambda y, outputs: validation.auc(y, outputs[:, 0]),
+    traced_score=lambda y, outputs, counts=None: validation.auc(y, outputs[:, 0], counts),
     score_key="auc",
     score_name="AUC",
     poor=0.7,
@@ -172,7 +174,7 @@ MULTICLASS = BINARY._replace(
     log_likelihoods=_log_likelihoods,
     errors_together=_several_together,
     score=scores.mean_auc,
-    traced_score=lambda y, outputs: validation.macro_auc(y, jax.nn.softmax(outputs)),
+    traced_score=lambda y, outputs, counts=None: validation.macro_auc(y, jax.nn.softmax(outputs), counts),
 )
 QUANTITY = Target(
     task="regression",
@@ -181,13 +183,13 @@ QUANTITY = Target(
     loss=losses.squared_error,
     likelihood=_gaussian,
     num_outputs=lambda classes: 1,
-    constant=lambda y, counts: np.array([y.mean()]),
+    constant=lambda y, counts: np.array([np.average(y, weights=counts)]),
     predicted=lambda outputs: outputs[..., 0],
     log_likelihoods=_log_densities,
     errors_together=lambda weights, outputs, y: losses.squared_errors(jnp.tensordot(weights, outputs, 1), y),
     indicators=lambda y: y[:, None],
     score=scores.r2,
-    traced_score=lambda y, outputs: validation.r2(y, outputs[:, 0]),
+    traced_score=lambda y, outputs, counts=None: validation.r2(y, outputs[:, 0], counts),
     score_key="r2",
     score_name="R²",
     poor=0.3,
