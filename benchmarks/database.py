@@ -69,7 +69,7 @@ def main() -> None:
     del grown
     timed("components", lambda: database.components(large))
     tree = timed("merge tree", lambda: disconnectivity.merge_tree(minima.energies, states.energies, states.minima))
-    timed("superbasins at one level", lambda: disconnectivity.superbasins(tree, float(np.median(tree.energy))))
+    timed("superbasins at one level", lambda: disconnectivity.superbasins(tree, float(np.median(tree.energies))))
     tenth = options.minima // 10
     ends = np.all(states.minima < tenth, axis=1)
     small = large._replace(

@@ -77,7 +77,7 @@ def measure(name: str, gradients: float, seconds: float) -> dict[str, Any]:
         "minima": len(found.minima.energies),
         "transition_states": len(found.transition_states.energies),
         "parts": int(database.components(found).max()) + 1,
-        "certified": float(tree.certified.mean()) if len(tree.energy) else 1.0,
+        "certified": float(tree.certified.mean()) if len(tree.energies) else 1.0,
         "hopped": state.hopped,
         "gradients": spent,
         "stopped_by": ended,

@@ -26,31 +26,33 @@ def _axes(ax: "Axes | None") -> "Axes":
 
 def disconnectivity_graph(
     tree: MergeTree,
-    energy: Float[np.ndarray, " M"],
+    energies: Float[np.ndarray, " M"],
     *,
     group: Int[np.ndarray, " m"] | None = None,
     labels: Int[np.ndarray, " M"] | None = None,
     level: float | None = None,
     num_levels: int = 25,
+    axis: str = "loss",
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw a disconnectivity graph; dashed where a path, no transition state, joins a branch.
 
     Args:
         tree: from `disconnectivity.tree_of` or `disconnectivity.merge_tree`.
-        energy: energies of the minima.
+        energies: energies of the minima.
         group: minima to colour; a branch has the colour if all minima below it do.
         labels: instead of one group, a number for each minimum, -1 for none: each number has a colour of its own.
         level: an energy to mark with a line.
         num_levels: evenly spaced energies at which branches are drawn to meet.
+        axis: what the energies are called, "loss" or, of atoms, "energy".
         ax: where to draw.
     """
     from matplotlib.collections import LineCollection
 
     ax = _axes(ax)
-    drawing = layout(tree, energy, num_levels=num_levels)
+    drawing = layout(tree, energies, num_levels=num_levels)
     if labels is None:
-        labels = np.where(np.isin(np.arange(len(energy)), [] if group is None else group), 0, -1)
+        labels = np.where(np.isin(np.arange(len(energies)), [] if group is None else group), 0, -1)
     below = [labels[drawing.order[first:last]] for first, last in drawing.span]
     same = [int(each[0]) if np.all(each == each[0]) else -1 for each in below]
     colours = [_COLOURS[label % len(_COLOURS)] if label >= 0 else _REST for label in same]
@@ -63,35 +65,40 @@ def disconnectivity_graph(
     ax.set_xlim(x.min() - 1, x.max() + 1)
     ax.set_ylim(y.min() - margin, y.max() + margin)
     ax.set_xticks([])
-    ax.set_ylabel("loss")
+    ax.set_ylabel(axis)
     for side in ("top", "right", "bottom"):
         ax.spines[side].set_visible(False)
     return ax
 
 
 def barcode(
-    persistence: Float[np.ndarray, " M"], energy: Float[np.ndarray, " M"], *, ax: "Axes | None" = None
+    persistence: Float[np.ndarray, " M"],
+    energies: Float[np.ndarray, " M"],
+    *,
+    axis: str = "loss",
+    ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw the barcode of a merge tree: a bar for each minimum, from its energy up to where it joins a lower one.
 
     Args:
         persistence: from `disconnectivity.persistence`; a bar without end gets an arrow.
-        energy: energies of the minima.
+        energies: energies of the minima.
+        axis: what the energies are called, "loss" or, of atoms, "energy".
         ax: where to draw.
     """
     ax = _axes(ax)
-    order = np.lexsort((energy, -persistence))
-    top = float(np.max((energy + persistence)[np.isfinite(persistence)], initial=energy.max()))
-    top += 0.05 * (top - float(energy.min())) or 1.0
+    order = np.lexsort((energies, -persistence))
+    top = float(np.max((energies + persistence)[np.isfinite(persistence)], initial=energies.max()))
+    top += 0.05 * (top - float(energies.min())) or 1.0
     endless = ~np.isfinite(persistence[order])
-    places = np.arange(len(energy))
-    ends = np.where(endless, top, (energy + persistence)[order])
+    places = np.arange(len(energies))
+    ends = np.where(endless, top, (energies + persistence)[order])
     colours = np.where(endless, _GROUP, _SURE)
-    ax.hlines(places, energy[order], ends, color=colours, linewidth=2.5, capstyle="round")  # Short ones are dots.
+    ax.hlines(places, energies[order], ends, color=colours, linewidth=2.5, capstyle="round")  # Short ones are dots.
     ax.plot(ends[endless], places[endless], linestyle="none", marker=">", color=_GROUP, markersize=5)
     ax.set_yticks([])
     ax.invert_yaxis()
-    ax.set_xlabel("loss")
+    ax.set_xlabel(axis)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     return ax

@@ -13,7 +13,7 @@ from jaxscape.table.explain import explain_dataset
 from jaxscape.table.problem import ExplainConfig
 
 # One size: each is a program to compile.
-CONFIG = ExplainConfig(hidden=(2,), minima=3, rounds=1, num_draws=20)
+CONFIG = ExplainConfig(hidden=(2,), num_minima=3, rounds=1, num_draws=20)
 
 
 def explained(x, y, folder, held_out=30):

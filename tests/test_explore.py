@@ -78,7 +78,7 @@ def test_degenerate_rearrangements_are_recognised(xor):
     pairs = found.transition_states.minima
     assert np.any(pairs[:, 0] == pairs[:, 1])
     tree = disconnectivity.merge_tree(found.minima.energies, found.transition_states.energies, pairs)
-    assert np.all(np.isfinite(tree.energy))
+    assert np.all(np.isfinite(tree.energies))
 
 
 def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, tmp_path):

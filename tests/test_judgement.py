@@ -142,7 +142,7 @@ def test_no_ranking_is_sure_whose_networks_are_clearly_behind_one_model(kind):
 def real():
     """An explanation in full, of networks with one unit that learn a straight line."""
     return explain.explain_dataset(
-        dataset("binary"), ExplainConfig(hidden=(1,), penalty=1e-2, minima=1, rounds=1, num_draws=5)
+        dataset("binary"), ExplainConfig(hidden=(1,), penalty=1e-2, num_minima=1, rounds=1, num_draws=5)
     )
 
 

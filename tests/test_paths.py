@@ -94,7 +94,7 @@ def test_the_tree_takes_the_lower_of_path_and_transition_state():
     landscape = made([0, 1, 2, 3], [(5, 0, 1), (6, 1, 2)], [(4, 0, 1), (7, 1, 2), (9, 2, 3)])
     assert landscape.paths.energies.tolist() == [4, 9]  # at 7 a transition state joins the two already
     tree = disconnectivity.tree_of(landscape)
-    assert tree.energy.tolist() == [4, 6, 9]
+    assert tree.energies.tolist() == [4, 6, 9]
     assert tree.certified.tolist() == [False, True, False]
     assert disconnectivity.barrier(tree, 0, 2) == (6, True)
     assert disconnectivity.barrier(tree, 3, 1) == (9, False)

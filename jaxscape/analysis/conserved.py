@@ -269,7 +269,7 @@ def by_level(
     Returns:
         The superbasins. All masks are in the frame of the lowest minimum of the landscape, so that masks compare.
     """
-    finite = tree.energy[np.isfinite(tree.energy)]
+    finite = tree.energies[np.isfinite(tree.energies)]
     top, bottom = float(finite.max(initial=energies.max())), float(energies.min())
     frame = positions[int(energies.argmin())]
     found: list[Superbasin] = []

@@ -22,14 +22,14 @@ _Point = tuple[float, float]
 class MergeTree(NamedTuple):
     """The merges of M minima in order of energy, numbered as SciPy numbers a linkage: merge i makes cluster M + i.
 
-    `children (M-1, 2)`: the clusters that merge, the one with the lower minimum first; `energy (M-1,)`: where, infinite
-    for parts that nothing joins; `size (M-1,)`: minima in the new cluster; `joint (M-1,)`: what joins them, the row of
-    a transition state, or, of paths, the number of transition states plus the row of a path; -1 for nothing;
+    `children (M-1, 2)`: the clusters that merge, the one with the lower minimum first; `energies (M-1,)`: where,
+    infinite for parts that nothing joins; `size (M-1,)`: minima in the new cluster; `joint (M-1,)`: what joins them,
+    the row of a transition state, or, of paths, the number of transition states plus the row of a path; -1 for nothing;
     `certified (M-1,)`: is it a transition state?
     """
 
     children: Int[np.ndarray, "merges 2"]
-    energy: Float[np.ndarray, " merges"]
+    energies: Float[np.ndarray, " merges"]
     size: Int[np.ndarray, " merges"]
     joint: Int[np.ndarray, " merges"]
     certified: Bool[np.ndarray, " merges"]
@@ -53,14 +53,14 @@ def tree_of(landscape: Landscape) -> MergeTree:
     """Compute at which energy which minima of a landscape merge, by transition states or, where lower, by paths."""
     minima, states, paths = landscape.minima, landscape.transition_states, landscape.paths
     return merge_tree(
-        minima.energies, states.energies, states.minima, path_energy=paths.energies, path_minima=paths.minima
+        minima.energies, states.energies, states.minima, path_energies=paths.energies, path_minima=paths.minima
     )
 
 
 def barrier(tree: MergeTree, i: int, j: int) -> tuple[float, bool]:
     """Return the lowest energy at which minima i and j are joined, infinite where they are not, and whether
     transition states alone join them there; where not, it is a bound from above."""
-    size = len(tree.energy) + 1
+    size = len(tree.energies) + 1
     if not (0 <= i < size and 0 <= j < size):
         raise ValueError(f"there are {size} minima, got {i} and {j}")
     parent = np.full(2 * size - 1, -1)
@@ -74,7 +74,7 @@ def barrier(tree: MergeTree, i: int, j: int) -> tuple[float, bool]:
         node = int(parent[node])
     if node < size:
         return -np.inf, True
-    energy = float(tree.energy[node - size])
+    energy = float(tree.energies[node - size])
     return energy, bool(np.isfinite(energy) and tree.certified[node - size])
 
 
@@ -105,20 +105,20 @@ def path_between(landscape: Landscape, i: int, j: int) -> tuple[Int[np.ndarray, 
 
 
 def merge_tree(
-    energy: Float[np.ndarray, " M"],
-    ts_energy: Float[np.ndarray, " T"],
+    energies: Float[np.ndarray, " M"],
+    ts_energies: Float[np.ndarray, " T"],
     ts_minima: Int[np.ndarray, "T 2"],
     *,
-    path_energy: Float[np.ndarray, " B"] | None = None,
+    path_energies: Float[np.ndarray, " B"] | None = None,
     path_minima: Int[np.ndarray, "B 2"] | None = None,
 ) -> MergeTree:
     """Compute at which energy which minima merge.
 
     Args:
-        energy: energies of the minima.
-        ts_energy: energies of the transition states.
+        energies: energies of the minima.
+        ts_energies: energies of the transition states.
         ts_minima: the two minima of each; twice the same joins nothing.
-        path_energy: bounds for barriers, of paths; none by default.
+        path_energies: bounds for barriers, of paths; none by default.
         path_minima: the two minima of each.
 
     Returns:
@@ -129,26 +129,26 @@ def merge_tree(
             below one of its minima.
 
     >>> tree = merge_tree(np.array([0.0, 0.1, 0.2]), np.array([0.5, 0.9, 0.7]), np.array([[0, 1], [0, 2], [1, 2]]))
-    >>> tree.children.tolist(), tree.energy.tolist()
+    >>> tree.children.tolist(), tree.energies.tolist()
     ([[0, 1], [3, 2]], [0.5, 0.7])
     """
-    energy, ts_energy = np.asarray(energy, float), np.asarray(ts_energy, float)
+    energies, ts_energies = np.asarray(energies, float), np.asarray(ts_energies, float)
     pairs = np.asarray(ts_minima, int).reshape(-1, 2)
-    num_states = len(ts_energy)
-    if path_energy is not None and path_minima is not None:
-        ts_energy = np.concatenate([ts_energy, path_energy])
+    num_states = len(ts_energies)
+    if path_energies is not None and path_minima is not None:
+        ts_energies = np.concatenate([ts_energies, path_energies])
         pairs = np.concatenate([pairs, np.asarray(path_minima, int).reshape(-1, 2)])
-    size = len(energy)
-    if size == 0 or not np.all(np.isfinite(energy)) or not np.all(np.isfinite(ts_energy)):
+    size = len(energies)
+    if size == 0 or not np.all(np.isfinite(energies)) or not np.all(np.isfinite(ts_energies)):
         raise ValueError("energies must be finite, and there must be at least one minimum")
-    if len(pairs) != len(ts_energy) or (pairs.size and not 0 <= pairs.min() <= pairs.max() < size):
-        raise ValueError(f"ts_minima must hold two ids below {size} for each of {len(ts_energy)} transition states")
-    below = np.flatnonzero(ts_energy < energy[pairs].max(axis=1, initial=-np.inf))
+    if len(pairs) != len(ts_energies) or (pairs.size and not 0 <= pairs.min() <= pairs.max() < size):
+        raise ValueError(f"ts_minima must hold two ids below {size} for each of {len(ts_energies)} transition states")
+    below = np.flatnonzero(ts_energies < energies[pairs].max(axis=1, initial=-np.inf))
     if below.size:
         raise ValueError(f"transition state {below[0]} lies below one of its minima")
 
     # Rank instead of energy: csgraph takes an edge of weight 0 for no edge, and sums repeated ones.
-    order = np.argsort(ts_energy, kind="stable")
+    order = np.argsort(ts_energies, kind="stable")
     low, high = np.sort(pairs[order], axis=1).T
     _, first = np.unique(low * size + high, return_index=True)
     first = first[low[first] != high[first]]
@@ -158,14 +158,14 @@ def merge_tree(
     tree = minimum_spanning_tree(graph).tocoo()
     rank = np.sort(tree.data.astype(int)) - 1
     joints = order[rank]
-    joins = [*zip(low[rank].tolist(), high[rank].tolist(), ts_energy[joints].tolist(), strict=True)]
+    joins = [*zip(low[rank].tolist(), high[rank].tolist(), ts_energies[joints].tolist(), strict=True)]
 
     parts = connected_components(graph, directed=False)[1]
     roots = np.sort(np.unique(parts, return_index=True)[1])
     joins += [(int(roots[0]), int(root), np.inf) for root in roots[1:]]
 
     parent = list(range(size))
-    cluster, lowest, count = list(range(size)), energy.tolist(), [1] * size
+    cluster, lowest, count = list(range(size)), energies.tolist(), [1] * size
     merges = []
     for i, (a, b, level) in enumerate(joins):
         a, b = _find(parent, a), _find(parent, b)
@@ -194,8 +194,8 @@ def superbasins(tree: MergeTree, level: float) -> Int[np.ndarray, " M"]:
 
     Labels count from 0 in the order of the first minimum of each superbasin.
     """
-    size = len(tree.energy) + 1
-    done = np.flatnonzero(tree.energy <= level)
+    size = len(tree.energies) + 1
+    done = np.flatnonzero(tree.energies <= level)
     nodes = np.repeat(size + done, 2)
     graph = coo_array((np.ones(nodes.size, bool), (nodes, tree.children[done].ravel())), shape=(2 * size - 1,) * 2)
     labels = connected_components(graph, directed=False)[1][:size]
@@ -203,27 +203,27 @@ def superbasins(tree: MergeTree, level: float) -> Int[np.ndarray, " M"]:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def persistence(tree: MergeTree, energy: Float[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
+def persistence(tree: MergeTree, energies: Float[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
     """Return how far above each minimum it joins a lower one: the bars of the barcode of the merge tree.
 
     The lowest minimum of each connected part has a bar without end, infinity; the mean of the others is the mean gap
     between saddles and minima. As a topologist has it: persistent homology of degree 0 of the sublevel sets
     (Edelsbrunner, Letscher & Zomorodian, Discrete Comput. Geom. 28, 511, 2002).
 
-    >>> energy = np.array([0.0, 0.1, 0.2])
-    >>> tree = merge_tree(energy, np.array([0.5, 0.9, 0.7]), np.array([[0, 1], [0, 2], [1, 2]]))
-    >>> persistence(tree, energy).tolist()
+    >>> energies = np.array([0.0, 0.1, 0.2])
+    >>> tree = merge_tree(energies, np.array([0.5, 0.9, 0.7]), np.array([[0, 1], [0, 2], [1, 2]]))
+    >>> persistence(tree, energies).tolist()
     [inf, 0.4, 0.49999999999999994]
     """
-    lasts = np.full(len(energy), np.inf)
-    lowest = list(range(len(energy)))
-    for (first, second), level in zip(tree.children.tolist(), tree.energy.tolist(), strict=True):
+    lasts = np.full(len(energies), np.inf)
+    lowest = list(range(len(energies)))
+    for (first, second), level in zip(tree.children.tolist(), tree.energies.tolist(), strict=True):
         lowest.append(lowest[first])  # The cluster with the lower minimum comes first.
-        lasts[lowest[second]] = level - energy[lowest[second]]
+        lasts[lowest[second]] = level - energies[lowest[second]]
     return lasts
 
 
-def choose_level(tree: MergeTree, energy: Float[np.ndarray, " M"], *, min_size: int = 10) -> float:
+def choose_level(tree: MergeTree, energies: Float[np.ndarray, " M"], *, min_size: int = 10) -> float:
     """Choose a level at which the lowest minimum sits in a superbasin that stands out.
 
     Of the superbasins on the way from the lowest minimum to the whole landscape with at least `min_size` members, take
@@ -232,14 +232,14 @@ def choose_level(tree: MergeTree, energy: Float[np.ndarray, " M"], *, min_size: 
 
     Args:
         tree: the merges.
-        energy: energies of the minima.
+        energies: energies of the minima.
         min_size: fewest members.
     """
-    node, at, sizes = int(np.argmin(energy)), [float(energy.min())], [1]
+    node, at, sizes = int(np.argmin(energies)), [float(energies.min())], [1]
     for i, pair in enumerate(tree.children):
-        if node in pair and np.isfinite(tree.energy[i]):
-            node = len(energy) + i
-            at.append(float(tree.energy[i]))
+        if node in pair and np.isfinite(tree.energies[i]):
+            node = len(energies) + i
+            at.append(float(tree.energies[i]))
             sizes.append(int(tree.size[i]))
     persistence = np.diff(at)
     persistence[np.array(sizes[:-1]) < min_size] = -1
@@ -248,24 +248,24 @@ def choose_level(tree: MergeTree, energy: Float[np.ndarray, " M"], *, min_size: 
     return at[-1]
 
 
-def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int = 25) -> Layout:
+def layout(tree: MergeTree, energies: Float[np.ndarray, " M"], *, num_levels: int = 25) -> Layout:
     """Lay out a disconnectivity graph, the largest branches in the middle.
 
     Args:
         tree: the merges.
-        energy: energies of the minima.
+        energies: energies of the minima.
         num_levels: evenly spaced energies at which branches are drawn to meet.
 
     Returns:
         Where to draw what; parts that are not connected stand side by side, up to the same height.
     """
-    finite = tree.energy[np.isfinite(tree.energy)]
-    bottom, top = float(energy.min()), float(max(finite.max(initial=-np.inf), energy.max()))
+    finite = tree.energies[np.isfinite(tree.energies)]
+    bottom, top = float(energies.min()), float(max(finite.max(initial=-np.inf), energies.max()))
     top += (top - bottom) / num_levels or 1.0
     levels = np.linspace(top, bottom, num_levels + 1)
     labels = [superbasins(tree, level) for level in levels]
     # Minima that merge at the very bottom are parted one line further down.
-    levels, labels = np.append(levels, bottom), [*labels, np.arange(len(energy))]
+    levels, labels = np.append(levels, bottom), [*labels, np.arange(len(energies))]
     inside = one_inside(tree)
     order: list[int] = []
     lines: list[tuple[tuple[_Point, _Point], tuple[int, int], bool]] = []
@@ -275,17 +275,17 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
         first = len(order)
         if len(members) == 1:
             order.append(int(members[0]))
-            end = float(energy[members[0]])
+            end = float(energies[members[0]])
             start = max(end, float(levels[depth]))
             lines.append((((first, start), (first, end)), (first, first + 1), False))
             return float(first), start
         below = labels[depth + 1]
         parts = [members[below[members] == label] for label in np.unique(below[members])]
-        sure = tree.certified & (tree.energy <= levels[depth])
+        sure = tree.certified & (tree.energies <= levels[depth])
         sides = below[inside[tree.children[sure]]]
         graph = coo_array((np.ones(len(sides)), (sides[:, 0], sides[:, 1])), shape=(below.max() + 1,) * 2)
         reached = connected_components(graph, directed=False)[1]
-        lowest = reached[below[members[energy[members].argmin()]]]
+        lowest = reached[below[members[energies[members].argmin()]]]
         firsts, ends, bounds = [], [], []
         for part in _largest_inside(parts):
             firsts.append(len(order))
@@ -305,7 +305,7 @@ def layout(tree: MergeTree, energy: Float[np.ndarray, " M"], *, num_levels: int 
 
 def one_inside(tree: MergeTree) -> Int[np.ndarray, " clusters"]:
     """Return for every cluster, minima first, some minimum that is in it."""
-    size = len(tree.energy) + 1
+    size = len(tree.energies) + 1
     inside = np.arange(2 * size - 1)
     for i, (first, _) in enumerate(tree.children):
         inside[size + i] = inside[first]

@@ -57,9 +57,9 @@ def compare(
     Raises:
         ValueError: if shapes do not agree.
     """
-    if len(energies) != len(tree.energy) + 1 or len(asked) != len(importance):
+    if len(energies) != len(tree.energies) + 1 or len(asked) != len(importance):
         raise ValueError(
-            f"the tree has {len(tree.energy) + 1} minima and {len(energies)} energies are given, {len(asked)} minima "
+            f"the tree has {len(tree.energies) + 1} minima and {len(energies)} energies are given, {len(asked)} minima "
             f"were asked and the importance is that of {len(importance)}"
         )
     rng = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def compare(
     rows[asked] = np.arange(len(asked))
     inside = [rows[[i]][rows[[i]] >= 0] for i in range(len(energies))]
     lowest, found = list(energies), []
-    for pair, energy in zip(tree.children.tolist(), tree.energy.tolist(), strict=True):
+    for pair, energy in zip(tree.children.tolist(), tree.energies.tolist(), strict=True):
         sides = inside[pair[0]], inside[pair[1]]
         lowest.append(lowest[pair[0]])  # The cluster with the lower minimum comes first.
         inside.append(np.concatenate(sides))

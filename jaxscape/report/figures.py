@@ -155,7 +155,7 @@ def graph(explanation: Explanation) -> dict[str, Any] | None:
         "spans": drawing.span.tolist(),
         "lowest": int(rank[energies.argmin()]),
         "merges": [
-            [*pair, energy] for pair, energy in zip(sides, tree.energy.tolist(), strict=True) if energy < np.inf
+            [*pair, energy] for pair, energy in zip(sides, tree.energies.tolist(), strict=True) if energy < np.inf
         ],
         "ticks": [[float((top - value) / high), f"{value:.4g}"] for value in np.linspace(bottom, top, 5)],
     }

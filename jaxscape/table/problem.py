@@ -59,17 +59,17 @@ class ExplainConfig:
     `penalty`: "evidence", so that the data choose one for each column, or a number: the L2 strength of every weight.
     `hidden`: units of each hidden layer; by default of one layer, as many as the data support, or 5 with a fixed
     penalty. `loss`: the "likelihood" (cross-entropy, or squared error in a regression), the same "balanced" so that all
-    classes count the same, or, for two classes, a smooth "auc". The exploration ends when it is complete, or `minima`
-    are joined and the lowest is sure; or after so many `rounds`; or, instead, after `max_seconds`, of which it is not
-    known beforehand which round they end in; or when a budget of gradients is spent, of minutes or, of large
-    tables, up to half an hour.
+    classes count the same, or, for two classes, a smooth "auc". The exploration ends when it is complete, or
+    `num_minima` are joined and the lowest is sure; or after so many `rounds`; or, instead, after `max_seconds`, of
+    which it is not known beforehand which round they end in; or when a budget of gradients is spent, of minutes or, of
+    large tables, up to half an hour.
     """
 
     hidden: tuple[int, ...] | None = None
     activation: str = "tanh"
     loss: Loss = "likelihood"
     penalty: float | Literal["evidence"] = "evidence"
-    minima: int = 50
+    num_minima: int = 50
     rounds: int = 20
     max_seconds: float = math.inf
     criterion: Literal["relative", "absolute", "magnitude"] = "relative"
@@ -274,7 +274,7 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
     """Raise a `DataError` that names the first setting that is out of range, or does not fit the data."""
     if not 0 <= config.seed < 2**32:
         raise DataError(f"seed must be between 0 and {2**32 - 1}, got {config.seed}")
-    for name in ("minima", "rounds", "num_draws", "max_seconds"):
+    for name in ("num_minima", "rounds", "num_draws", "max_seconds"):
         if not getattr(config, name) >= 1:
             raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
     if config.hidden is not None and (not config.hidden or min(config.hidden) < 1):
@@ -377,7 +377,7 @@ def explore_landscape(
 def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture | None) -> ExploreConfig:
     num_lanes = 4 if jax.default_backend() == "cpu" else 64
     settings = ExploreConfig(
-        num_minima=config.minima, coverage=_COVERAGE, hopping_steps=500, num_searches=20, num_lanes=num_lanes
+        num_minima=config.num_minima, coverage=_COVERAGE, hopping_steps=500, num_searches=20, num_lanes=num_lanes
     )
     if supported is not None and made.seen.kind.is_quantity and made.objective.dim <= _MAX_DENSE:
         descent = HoppingConfig(descent=GaussNewtonConfig())
