@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#d1495b", "#00798c", "#edae49", "#6a4c93", "#66a182", "#2e4057")
 _GROUP, _REST, _SURE = "#d1495b", "#8a94a6", "#30638e"
+_FOOT = 0.12  # of the height, for how many rows there are where
 
 
 def _axes(ax: "Axes | None") -> "Axes":
@@ -137,6 +138,8 @@ def effect(
 ) -> "Axes":
     """Draw how a prediction moves with a column, with a band of two standard deviations over the networks.
 
+    Along the foot stands how many rows there are where.
+
     Args:
         found: from `effects.accumulated_effect`.
         column: its name.
@@ -151,9 +154,50 @@ def effect(
     else:
         ax.bar(found.at, found.mean, yerr=2 * found.std, color=_SURE, ecolor="black", capsize=2, width=0.7)
         ax.set_xticks(found.at, [_plain(name) for name in names], rotation=45 if len(names) > 4 else 0)
+    width = np.ptp(found.at) / len(found.density) if names is None else 0.7
+    left = found.at[0] + width * np.arange(len(found.density)) if names is None else found.at - width / 2
+    foot = _FOOT * found.density / found.density.max()
+    ax.bar(left, foot, width, align="edge", color=_REST, alpha=0.5, zorder=0, transform=ax.get_xaxis_transform())
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set_xlabel(_plain(column))
     ax.set_ylabel(f"effect on {_plain(predicted)}", fontsize=8)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def waterfall(
+    names: list[str],
+    contributions: Float[np.ndarray, " columns"],
+    spreads: Float[np.ndarray, " columns"],
+    base: float,
+    predicted: str,
+    *,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw what moved one prediction away from the mean, column by column, the last below the others.
+
+    Whiskers: two standard deviations over the networks.
+
+    Args:
+        names: of the columns, with their values.
+        contributions: of each, which add up from `base` to the prediction.
+        spreads: how far the networks differ in each.
+        base: the mean prediction.
+        predicted: what is predicted, for the axis.
+        ax: where to draw.
+    """
+    ax = _axes(ax)
+    ends = base + np.cumsum(contributions)
+    places = np.arange(len(names))
+    colours = np.where(contributions > 0, _SURE, _GROUP)
+    begins = ends - contributions
+    ax.barh(places, contributions, left=begins, xerr=2 * spreads, color=colours, ecolor="black", capsize=2)
+    ax.vlines(ends[:-1], places[:-1], places[1:], color=_REST, linewidth=0.8)
+    ax.axvline(base, color="black", linewidth=0.6, linestyle=":")
+    ax.set_yticks(places, [_plain(name) for name in names])
+    ax.invert_yaxis()
+    ax.set_xlabel(f"{_plain(predicted)}: from {base:.4g} on average to {ends[-1]:.4g}")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax

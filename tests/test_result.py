@@ -99,6 +99,11 @@ def test_effects_and_rows_say_how(result, frame):
     assert row.loc["shop", "value"] == x["shop"][17]
     made = result.row(dict(x.iloc[17]))
     np.testing.assert_allclose(made["contribution"], row["contribution"])
+    assert age.density.sum() == pytest.approx(1)
+    np.testing.assert_allclose(shop.density.sum(), 1)
+    bars = result.plot_row(17, most=2).patches
+    assert [bar.get_width() for bar in bars[:2]] == pytest.approx(row["contribution"].iloc[:2])
+    assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(result.predict_proba(x)[17, 1])
     for draw in (
         result.plot,
         lambda ax: result.plot_effect("age", ax=ax),

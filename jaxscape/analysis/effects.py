@@ -14,15 +14,19 @@ from jaxtyping import Float, Int
 Predict = Callable[[Float[np.ndarray, "R inputs"]], Float[np.ndarray, "m R"]]
 _MAX_NUMBERS = 1 << 22  # in the rows that are predicted at once
 _ROUNDING = 1e-9  # of the spread of the outputs
+_PARTS = 30  # of the range of a column, that rows are counted in
 
 
 class Effect(NamedTuple):
     """An accumulated local effect: `at (K,)`, places along the column; `each (m, K)`: how far each network lifts its
-    prediction there, zero on average over the rows; `weights (m,)` of the networks, 1 in all."""
+    prediction there, zero on average over the rows; `weights (m,)` of the networks, 1 in all; `density (D,)`: the share
+    of the rows in each of D equal parts of the way from the first place to the last, or at each place where these are
+    categories."""
 
     at: Float[np.ndarray, " K"]
     each: Float[np.ndarray, "m K"]
     weights: Float[np.ndarray, " m"]
+    density: Float[np.ndarray, " D"]
 
     @property
     def mean(self) -> Float[np.ndarray, " K"]:
@@ -78,7 +82,7 @@ def accumulated_effect(
     values = x[:, place]
     at = np.unique(np.quantile(values, np.linspace(0, 1, num_bins + 1)))
     if len(at) < 2:
-        return Effect(at, np.zeros((len(weights), len(at))), weights)
+        return Effect(at, np.zeros((len(weights), len(at))), weights, np.ones(1))
     bins = np.clip(np.searchsorted(at, values, side="left") - 1, 0, len(at) - 2)
     low, high = x.copy(), x.copy()
     low[:, place], high[:, place] = at[bins], at[bins + 1]
@@ -87,7 +91,8 @@ def accumulated_effect(
     sums = np.stack([np.bincount(bins, row, minlength=len(at) - 1) for row in changes])
     each = np.concatenate([np.zeros((len(sums), 1)), np.cumsum(sums / np.maximum(counts, 1), axis=1)], axis=1)
     middle = (each[:, 1:] + each[:, :-1]) / 2
-    return Effect(at, each - (middle @ (counts / counts.sum()))[:, None], weights)
+    density = np.histogram(values, _PARTS, (at[0], at[-1]))[0] / len(values)
+    return Effect(at, each - (middle @ (counts / counts.sum()))[:, None], weights, density)
 
 
 class Interaction(NamedTuple):

@@ -87,7 +87,10 @@ def column_effect(explanation: Explanation, place: int) -> tuple[Effect, list[st
         means.append(outputs(moved).mean(axis=1))
     each = np.stack(means, axis=1)
     names = ["(any other)", *known.categories] if len(inputs) == 1 else list(known.categories)
-    return Effect(np.arange(each.shape[1], dtype=float), each - each.mean(axis=1, keepdims=True), weights), names
+    shares = (rows[:, inputs] * encoding.spread[inputs] + encoding.centre[inputs]).mean(axis=0)
+    shares = np.append(1 - shares, shares) if len(inputs) == 1 else shares
+    places = np.arange(each.shape[1], dtype=float)
+    return Effect(places, each - each.mean(axis=1, keepdims=True), weights, shares), names
 
 
 def predicted_name(explanation: Explanation) -> str:

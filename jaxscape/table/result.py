@@ -40,7 +40,7 @@ class Result:
     """What `explain` found out: `explanation`, in full; `table`: the rows that it was asked about, with their `groups`;
     `chosen_split`: the rows to hold out were given.
 
-    `frame()` ranks the columns; `plot()`, `plot_effect(column)`, `plot_graph()` draw; `effect(column)`,
+    `frame()` ranks the columns; `plot()`, `plot_effect(column)`, `plot_row(i)`, `plot_graph()` draw; `effect(column)`,
     `interactions()` and `row(i)` say how columns act, which act together and what moved one prediction; `over_splits()`
     asks other rows; `predict(X)` predicts; `write(folder)` writes the page; `summary()` is the same as numbers;
     `save(file)` keeps the landscape.
@@ -207,6 +207,22 @@ class Result:
         shown.attrs["base"] = float(weights @ found.base)
         return shown
 
+    def plot_row(self, i: Any, *, most: int = 10, ax: "Axes | None" = None) -> "Axes":
+        """Draw what moved the prediction of one row, the `most` that moved it furthest and the others together."""
+        from jaxscape import plotting
+
+        found = self.row(i)
+        shown, others = found.iloc[:most], found.iloc[most:]
+        names = [f"{name} = {_short(value)}" for name, value in shown["value"].items()]
+        moved, spreads = shown["contribution"].to_numpy(), shown["std_over_networks"].to_numpy()
+        if len(others):
+            # Where networks differ in each of the others is not known of their sum: at most so far.
+            names.append(f"{len(others)} other column{'s' * (len(others) > 1)}")
+            moved = np.append(moved, others["contribution"].sum())
+            spreads = np.append(spreads, others["std_over_networks"].sum())
+        name = effects.predicted_name(self.explanation)
+        return plotting.waterfall(names, moved, spreads, found.attrs["base"], name, ax=ax)
+
     def plot(self, *, ax: "Axes | None" = None) -> "Axes":
         """Draw the importance of the columns; see `plotting.feature_bars`."""
         from jaxscape import report
@@ -348,7 +364,7 @@ def explain(
         progress: called with the fraction done and what is being done; in a notebook a bar by default.
 
     Returns:
-        The result: `frame()`, `plot()`, `plot_effect(column)`, `row(i)`, `predict(X)`, `write(folder)`.
+        The result: `frame()`, `plot()`, `plot_effect(column)`, `plot_row(i)`, `predict(X)`, `write(folder)`.
 
     Raises:
         DataError: if the data or a setting cannot be used; the message says why.
@@ -373,6 +389,10 @@ def explain(
     shown = _bar() if progress is None else contextlib.nullcontext(progress)
     with shown as tell, jax.enable_x64(True), all_cores():
         return Result(explain_dataset(dataset, config, progress=tell), table, groups, held_out is not None)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
 @contextlib.contextmanager
