@@ -44,8 +44,8 @@ LEFT_OUT = ("grid", "real-digits")  # the tests of ten classes take minutes a ta
 def spreads(found: Explanation) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the weights that may be chosen, and by each criterion what is low where they are conserved."""
     made = found.problem
-    within = posterior_variances(made, found.weights / made.scale).mean(axis=0)
-    mean, between = found.weights.mean(axis=0), found.weights.var(axis=0)
+    within = posterior_variances(made, found.group.weights / made.scale).mean(axis=0)
+    mean, between = found.group.weights.mean(axis=0), found.group.weights.var(axis=0)
     allowed = 1 / (len(made.seen.y_train) * np.asarray(made.objective.data.precision))
     size, tiny = np.abs(mean), np.finfo(float).tiny
     values = {
@@ -70,7 +70,7 @@ def tests(found: Explanation) -> Iterator[dict[str, Any]]:
     candidates, values = spreads(found)
     made, strata = found.problem, np.where(candidates, 0, -1)
     seen = made.seen
-    best = found.weights[0]
+    best = found.group.weights[0]
     score = scorer(seen, found.config.activation, made.objective.unravel, seen.x_test, seen.y_test)
     number = round(found.config.threshold * candidates.sum())
     for criterion, value in values.items():
@@ -118,7 +118,7 @@ def judge(name: str) -> list[dict[str, Any]]:
     if truth is not None and 0 < truth.sum() < len(truth):
         ranked = {kind: float(roc_auc_score(truth, score)) for kind, score in scores.items()}
     head = {"table": name, "family": judge_tables.family_of(name), "minima": len(found.landscape.minima.energies)}
-    head |= {"group": len(found.group), "score": float(found.test_scores[0])}
+    head |= {"group": len(found.group.minima), "score": float(found.performance.each[0])}
     return [{**head, **row, "auroc": ranked} for row in tests(found)]
 
 

@@ -258,7 +258,7 @@ def _print(console: "Console", found: "Explanation", splits: "Splits | None", ou
 
     from jaxscape import report
 
-    sure = bool((found.q_values <= report.SIGNIFICANT).any())
+    sure = bool((found.ranking.q_values <= report.SIGNIFICANT).any())
     title = "Columns that drive the model" if sure else "Columns by importance, none of them with confidence"
     table = Table(title=title, title_justify="left")
     table.add_column("rank", justify="right")

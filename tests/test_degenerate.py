@@ -61,7 +61,7 @@ def test_separable_classes_twice_the_same_column_and_a_constant_one(tmp_path):
     assert "Columns that tell nearly the same move together: c1 and c3." in " ".join(
         (tmp_path / "index.html").read_text().split()
     )
-    assert found.importance.groups[1] == found.importance.groups[3]
+    assert found.ranking.importance.groups[1] == found.ranking.importance.groups[3]
 
 
 def test_of_more_columns_than_rows_the_one_that_drives_is_found(tmp_path):

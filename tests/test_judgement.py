@@ -31,12 +31,11 @@ def dataset(task="regression"):
 AHEAD, LEVEL, BEHIND = (Baseline(0.9, 0.8, 0.0, low, high) for low, high in ((0.01, 0.1), (-0.1, 0.0), (-0.1, -0.01)))
 
 
-def explanation(**known):
+def explanation(baselines=Baselines(LEVEL, LEVEL, LEVEL), **known):  # noqa: B008  (a named tuple)
     fields = dict.fromkeys(Explanation._fields) | {
         "dataset": dataset("binary"),
         "config": ExplainConfig(),
-        "test_score": 0.75,
-        "baselines": Baselines(LEVEL, LEVEL, LEVEL),
+        "performance": explain.Performance(0.9, 0.75, np.array([0.7]), baselines),
     }
     return Explanation(**(fields | known))
 
@@ -52,12 +51,11 @@ def conserved(num_conserved, total, p_value=None, p_matched=None, *, bins=None, 
     """An explanation of which only the tests of the conserved weights are known."""
     mask = np.arange(total) < num_conserved
     tests = {} if p_value is None else {"test": permutations(p_value), "matched": permutations(p_matched)}
-    return explanation(
-        landscape=SimpleNamespace(minima=SimpleNamespace(energies=np.zeros(minima))),
-        conserved=SimpleNamespace(mask=mask[None]),
-        bins=np.zeros(total, int) if bins is None else bins,
-        **tests,
-    )
+    landscape = SimpleNamespace(minima=SimpleNamespace(energies=np.zeros(minima)))
+    bins = np.zeros(total, int) if bins is None else bins
+    found = dict.fromkeys(explain.Conserved._fields) | {"found": SimpleNamespace(mask=mask[None]), "bins": bins} | tests
+    explored = SimpleNamespace(landscape=landscape, supported=None)
+    return explanation(explored=explored, conserved=SimpleNamespace(**found))
 
 
 @pytest.mark.parametrize(
@@ -80,11 +78,9 @@ def test_each_verdict_on_conserved_weights_is_that_of_its_tests(found, supported
 
 def ranking(q_values, same_top=45):
     """An explanation of which only the ranking of two columns is known."""
-    return explanation(
-        q_values=q_values,
-        importance=SimpleNamespace(increases=np.zeros((1, 40, 2)), groups=np.arange(2)),
-        stability=attribution.Stability(same_top, 50, 1, np.zeros(2), np.ones(2)),
-    )
+    importance = SimpleNamespace(increases=np.zeros((1, 40, 2)), groups=np.arange(2))
+    stability = attribution.Stability(same_top, 50, 1, np.zeros(2), np.ones(2))
+    return explanation(ranking=SimpleNamespace(q_values=q_values, importance=importance, stability=stability))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +128,8 @@ def test_the_verdict_on_the_networks_is_that_of_the_intervals(others, keeps_up, 
 def test_no_ranking_is_sure_whose_networks_are_clearly_behind_one_model(kind):
     level = ranking(np.zeros(2))
     assert report.verdict(level)[0] is True
-    sure, text = report.verdict(level._replace(baselines=level.baselines._replace(**{kind: BEHIND})))
+    baselines = level.performance.baselines._replace(**{kind: BEHIND})
+    sure, text = report.verdict(level._replace(performance=level.performance._replace(baselines=baselines)))
     assert sure is False
     assert text.startswith("The networks predict clearly worse than ")
     assert text.endswith(report.verdict(level)[1])
@@ -147,19 +144,21 @@ def real():
 
 
 def test_the_networks_in_an_explanation_are_compared_on_its_held_out_rows(real):
-    for other in real.baselines:
-        assert other.difference == pytest.approx(real.test_score - other.test)
+    for other in real.performance.baselines:
+        assert other.difference == pytest.approx(real.performance.test - other.test)
 
 
 def test_a_page_on_networks_that_are_behind_says_so_first_and_nothing_on_it_is_green(real, tmp_path):
     pages = {}
     for name, other in (("level", LEVEL), ("behind", BEHIND)):
-        found = real._replace(baselines=real.baselines._replace(boosting=other), q_values=np.array([0.0, 1.0]))
+        performance = real.performance._replace(baselines=real.performance.baselines._replace(boosting=other))
+        ranked = real.ranking._replace(q_values=np.array([0.0, 1.0]))
+        found = real._replace(performance=performance, ranking=ranked)
         report.write(found, tmp_path / name)
         pages[name] = (tmp_path / name / "index.html").read_text()
         assert json.loads((tmp_path / name / "summary.json").read_text())["baselines"]["boosting"] == other._asdict()
         assert "+0.0000 (\N{MINUS SIGN}0.1000 to " in pages[name]
-    report.write(real._replace(test_score=0.6), tmp_path / "poor")
+    report.write(real._replace(performance=real.performance._replace(test=0.6)), tmp_path / "poor")
     assert "They predict badly" in (tmp_path / "poor" / "index.html").read_text()
     assert "They predict badly" not in pages["level"]
     assert pages["level"].count('class="verdict supported"') >= 2

@@ -173,7 +173,7 @@ def test_estimators_work_where_scikit_learn_does(frame):
 def test_other_splits_are_asked_and_tests_allow_for_what_they_share(result, frame, tmp_path):
     found = result.over_splits(2)
     assert found.importance.shape == (2, 5)
-    np.testing.assert_array_equal(found.importance[0], result.explanation.importance.mean)
+    np.testing.assert_array_equal(found.importance[0], result.explanation.ranking.importance.mean)
     assert not np.array_equal(found.importance[0], found.importance[1])
     assert found.rows == (105, 45)
     shown = found.frame()

@@ -138,8 +138,8 @@ def test_networks_learn_what_the_rows_that_count_say():
     assert r2_score(y[first], model.predict(x[first])) > 0.95
     asked = pd.DataFrame(x, columns=["a", "b"]).assign(w=np.where(first, 1.0, 1e-6))
     found = js.explain(asked, y, hidden=[1], weights="w", seconds=20.0)
-    assert found.explanation.test_score > 0.95
-    assert found.explanation.baselines.linear.test > 0.95
+    assert found.explanation.performance.test > 0.95
+    assert found.explanation.performance.baselines.linear.test > 0.95
     assert list(found.frame().index) == ["a", "b"]
     assert found.summary()["data"]["weighted"]
     assert found.row(0).loc["a", "contribution"] == pytest.approx(2 * x[0, 0], rel=0.2, abs=0.2)

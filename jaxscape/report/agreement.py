@@ -77,7 +77,7 @@ def apart(explanation: Explanation) -> list[Apart]:
     """Say where superbasins merge, the highest first, whether they rank the columns differently."""
     shown = groups(explanation)
     first = [members[0] for members, _ in shown]
-    each = explanation.importance.each[: len(explanation.models), first]
+    each = explanation.ranking.importance.each[: len(explanation.models), first]
     energies = explanation.landscape.minima.energies
     found = superbasins.compare(explanation.tree, energies, explanation.models, each)[:_MAX_MERGES]
     if not found:

@@ -30,14 +30,14 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     incoming = explanation.problem.symmetry.layers[0].incoming
     num_bars = min(len(groups(explanation)), 12)
     num_inputs, longest = len(inputs), min(max(map(len, inputs)), 32)
-    path = conserved.funnel(explanation.levels, int(explanation.models[0]))
+    path = conserved.funnel(explanation.conserved.levels, int(explanation.models[0]))
     shown = with_effects(explanation)
     sizes = {"features": (7.5, 0.9 + 0.32 * num_bars)}
     if shown:
         sizes["effects"] = (8.5, 2.6 * -(-len(shown) // 3))
     if len(landscape.minima.energies) > 1:
         sizes["disconnectivity"] = (8.5, 5.0)
-    if explanation.test is not None:
+    if explanation.conserved.test is not None:
         sizes["permutation_test"] = (7.5, 3.2)
     sizes["conserved_map"] = (min(max(5.0, 0.28 * num_inputs + 2), 20), 1.2 + 0.06 * longest + 0.25 * len(incoming))
     if path:
@@ -47,10 +47,10 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
     draw_features(explanation, axes["features"])
     if shown:
         _draw_effects(explanation, shown, drawn["effects"])
-    if explanation.test is not None:
+    if explanation.conserved.test is not None:
         label = explanation.dataset.kind.score_name
         plotting.permutation_test(
-            explanation.test, matched=explanation.matched, score=label, ax=axes["permutation_test"]
+            explanation.conserved.test, matched=explanation.conserved.matched, score=label, ax=axes["permutation_test"]
         )
     if path:
         masks = np.stack([node.mask for node in path])[:, incoming].mean(axis=1)
@@ -60,11 +60,11 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
         plotting.disconnectivity_graph(
             explanation.tree,
             landscape.minima.energies,
-            group=explanation.group,
-            level=explanation.level if explanation.joined else None,
+            group=explanation.group.minima,
+            level=explanation.group.level if explanation.group.joined else None,
             ax=axes["disconnectivity"],
         )
-    found = explanation.conserved
+    found = explanation.conserved.found
     plotting.conserved_map(found.mean[0][incoming], found.mask[0][incoming], inputs, ax=axes["conserved_map"])
     return drawn
 
@@ -73,8 +73,8 @@ def draw_features(explanation: Explanation, ax: "Axes | None" = None) -> "Axes":
     """Draw the importance of the columns, those that move together as one bar."""
     ids = [members[0] for members, _ in groups(explanation)]
     names = [name for _, name in groups(explanation)]
-    mean, sure = explanation.importance.mean[ids], explanation.q_values[ids] <= SIGNIFICANT
-    return plotting.feature_bars(names, mean, explanation.by_chance[ids], sure=sure, ax=ax)
+    mean, sure = explanation.ranking.importance.mean[ids], explanation.ranking.q_values[ids] <= SIGNIFICANT
+    return plotting.feature_bars(names, mean, explanation.ranking.by_chance[ids], sure=sure, ax=ax)
 
 
 def with_effects(explanation: Explanation) -> list[int]:
@@ -82,7 +82,7 @@ def with_effects(explanation: Explanation) -> list[int]:
     if explanation.dataset.encoding is None:
         return []
     first = [members[0] for members, _ in groups(explanation)]
-    return [i for i in first if explanation.q_values[i] <= SIGNIFICANT][:_MAX_EFFECTS]
+    return [i for i in first if explanation.ranking.q_values[i] <= SIGNIFICANT][:_MAX_EFFECTS]
 
 
 def _draw_effects(explanation: Explanation, shown: list[int], figure: "Figure") -> None:
@@ -139,7 +139,7 @@ def graph(explanation: Explanation) -> dict[str, Any] | None:
     return {
         "bottom": bottom,
         "top": top,
-        "level": explanation.level,
+        "level": explanation.group.level,
         "lines": [
             [*map(float, place.ravel()), bool(bound)] for place, bound in zip(places, drawing.bound, strict=True)
         ],
@@ -164,11 +164,11 @@ def graph(explanation: Explanation) -> dict[str, Any] | None:
 def _about(explanation: Explanation) -> list[str]:
     """Say what is known of each minimum: its loss and, if it predicts with others, its score and what it leans on."""
     shown = groups(explanation)
-    each = explanation.importance.each[:, [members[0] for members, _ in shown]]
+    each = explanation.ranking.importance.each[:, [members[0] for members, _ in shown]]
     texts = [f"minimum {i}: loss {loss:.6g}" for i, loss in enumerate(explanation.landscape.minima.energies)]
     for place, minimum in enumerate(explanation.models):
         rises = each[place]
         leans = [shown[k][1] for k in np.argsort(-rises, kind="stable")[:3] if rises[k] > 0]
-        texts[minimum] += f"; {explanation.dataset.kind.score_name} {explanation.test_scores[place]:.3f} alone"
+        texts[minimum] += f"; {explanation.dataset.kind.score_name} {explanation.performance.each[place]:.3f} alone"
         texts[minimum] += f"; leans on {', '.join(leans)}" if leans else ""
     return texts

@@ -78,7 +78,7 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
     kind, config = explanation.dataset.kind, explanation.config
     keeps_up, compared = baselines_verdict(explanation)
     special, tested = conserved_verdict(explanation)
-    poor = explanation.test_score < kind.poor
+    poor = explanation.performance.test < kind.poor
     if keeps_up and poor:
         compared += " They predict badly, so what drives them says little about the data."
     verdicts = {
@@ -103,17 +103,17 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
             "magnitude": "largest mean",
         }[config.criterion],
         num_networks=int(np.sum(counting)),
-        worst=float(explanation.test_scores[counting].min()),
+        worst=float(explanation.performance.each[counting].min()),
         of_rows=config.aim.of_rows,
         many_sizes=explanation.supported is not None and config.aim.is_likelihood,
-        lowest=float(explanation.test_scores[0]),
-        nodes=explanation.levels[:_MAX_NODES],
-        num_nodes=len(explanation.levels),
-        shuffles=len(explanation.test.conserved) if explanation.test else 0,
-        tested=explanation.test is not None,
+        lowest=float(explanation.performance.each[0]),
+        nodes=explanation.conserved.levels[:_MAX_NODES],
+        num_nodes=len(explanation.conserved.levels),
+        shuffles=len(explanation.conserved.test.conserved) if explanation.conserved.test else 0,
+        tested=explanation.conserved.test is not None,
         measure=kind.score_name,
-        train_score=explanation.train_score,
-        test_score=explanation.test_score,
+        train_score=explanation.performance.train,
+        test_score=explanation.performance.test,
         keeps_up=keeps_up,
         others=baselines_of(explanation),
         odd=explanation.problem.symmetry.odd,
@@ -123,7 +123,7 @@ def _page(explanation: Explanation, content: dict[str, Any], svgs: dict[str, str
         scored_rows=min(len(explanation.dataset.y_test), predict.MAX_SCORED),
         test_rows=len(explanation.dataset.y_test),
         support=support_sentence(explanation),
-        unused=int(np.sum(~explanation.awake)),
+        unused=int(np.sum(~explanation.ranking.awake)),
         settings=config.__dict__ | {"hidden": " ".join(map(str, explanation.problem.hidden))},
         infinity=math.inf,
         device=jax.devices()[0].device_kind,

@@ -23,7 +23,7 @@ def groups(explanation: Explanation) -> list[tuple[list[int], str]]:
     """List the columns by importance, those that move together once: which they are, and a name."""
     found: dict[int, list[int]] = {}
     for i in in_order(explanation):
-        found.setdefault(int(explanation.importance.groups[i]), []).append(int(i))
+        found.setdefault(int(explanation.ranking.importance.groups[i]), []).append(int(i))
     names = explanation.dataset.features
     return [
         (members, names[members[0]] + (f" (+ {len(members) - 1} alike)" if len(members) > 1 else ""))
@@ -43,7 +43,7 @@ def together_sentence(explanation: Explanation) -> str | None:
 
 def names_of_the_sure(explanation: Explanation) -> list[str]:
     """Name the columns that matter with confidence, the most important first, those that move together once."""
-    return [name for members, name in groups(explanation) if explanation.q_values[members[0]] <= SIGNIFICANT]
+    return [name for members, name in groups(explanation) if explanation.ranking.q_values[members[0]] <= SIGNIFICANT]
 
 
 def learnt_as(explanation: Explanation) -> str:
@@ -63,7 +63,7 @@ def baselines_verdict(explanation: Explanation) -> tuple[bool, str]:
     what = ", ".join(f"{word} {_and(names)}" for word, names in found.items() if names)
     text = (
         f"On {len(explanation.dataset.y_test)} held-out rows the networks ({explanation.dataset.kind.score_name} "
-        f"{explanation.test_score:.3f}) predict {learnt_as(explanation) + ' ' if bent else ''}{what}."
+        f"{explanation.performance.test:.3f}) predict {learnt_as(explanation) + ' ' if bent else ''}{what}."
     )
     keeps_up = not found[words[0]]
     return keeps_up, text if keeps_up else f"{text} What drives them may not be what drives the data."
@@ -71,7 +71,7 @@ def baselines_verdict(explanation: Explanation) -> tuple[bool, str]:
 
 def baselines_of(explanation: Explanation) -> list[tuple[str, Baseline]]:
     """Name the models to compare with."""
-    found = explanation.baselines
+    found = explanation.performance.baselines
     return [
         (explanation.dataset.kind.linear, found.linear),
         ("boosted trees", found.boosting),
@@ -115,15 +115,16 @@ def verdict(explanation: Explanation) -> tuple[bool, str]:
 
 
 def _certainty(explanation: Explanation) -> tuple[bool, str]:
-    stable, groups = explanation.stability, explanation.importance.groups
+    stable, importance = explanation.ranking.stability, explanation.ranking.importance
+    groups = importance.groups
     total = len(np.unique(groups))
-    sure = len(np.unique(groups[explanation.q_values <= SIGNIFICANT]))
+    sure = len(np.unique(groups[explanation.ranking.q_values <= SIGNIFICANT]))
     several = "first column is the same" if stable.top == 1 else f"first {stable.top} are the same ones"
     together = ", columns that move together counted as one" if total < len(groups) else ""
     same = (
         f"The {several} in {stable.same_top} of {stable.num_resamplings} resamplings of the networks and the rows"
         f"{together}."
-        if stable.top <= int(explanation.importance.groups.max())
+        if stable.top <= int(groups.max())
         else ""
     )
     if sure:
@@ -133,22 +134,23 @@ def _certainty(explanation: Explanation) -> tuple[bool, str]:
         doubt = "" if stays else "Which columns come first is not sure."
         return stays, f"{what}, with at most 5 % false discoveries expected. {same} {doubt}".strip()
     return False, (
-        f"No column matters with confidence: what the networks lose on {explanation.importance.increases.shape[1]} "
+        f"No column matters with confidence: what the networks lose on {importance.increases.shape[1]} "
         f"rows that they have not seen without it could be chance. Do not rely on this ranking. {same}"
     ).strip()
 
 
 def conserved_verdict(explanation: Explanation) -> tuple[bool, str]:
     """Say in words what the permutation tests of the conserved weights found; the first value: are they special?"""
-    test, matched, name = explanation.test, explanation.matched, explanation.dataset.kind.score_name
+    found, name = explanation.conserved, explanation.dataset.kind.score_name
+    test, matched = found.test, found.matched
     if test is None or matched is None:
-        total = len(explanation.landscape.minima.energies)
-        if total == 1 and explanation.supported is None:
+        explored = explanation.explored
+        if len(explored.landscape.minima.energies) == 1 and explored.supported is None:
             why = "Only one minimum was found (up to copies), so there is no group whose weights could differ"
         else:
-            why = f"Of the input weights only {int(explanation.conserved.mask.sum())} is conserved, too few to shuffle"
+            why = f"Of the input weights only {int(found.found.mask.sum())} is conserved, too few to shuffle"
         return False, f"{why}: nothing was tested."
-    mask, bins = explanation.conserved.mask[0], explanation.bins
+    mask, bins = found.found.mask[0], found.bins
     strata = np.minimum(bins, 0)
     conserved, random = float(test.conserved.mean()), float(test.random.mean())
     what = (

@@ -26,20 +26,20 @@ def ranks(explanation: Explanation) -> list[dict[str, Any]]:
     A column is called where `low`, a lower bound for its importance at 95 % adjusted for the number of columns, is
     above zero; `high` is as far above the importance.
     """
-    values, measured = explanation.ranking, explanation.importance
-    importance, spread, marginal = measured.mean, measured.std, explanation.marginal.mean
+    values, measured = explanation.ranking.values, explanation.ranking.importance
+    importance, spread, marginal = measured.mean, measured.std, explanation.ranking.marginal.mean
     return [
         {
             "name": explanation.dataset.features[i],
             "rank": int(np.sum(values > values[i])) + 1,
             "importance": float(importance[i]),
             "std_over_networks": float(spread[i]),
-            "low": float(importance[i] - explanation.by_chance[i]),
-            "high": float(importance[i] + explanation.by_chance[i]),
-            "q_value": float(explanation.q_values[i]),
+            "low": float(importance[i] - explanation.ranking.by_chance[i]),
+            "high": float(importance[i] + explanation.ranking.by_chance[i]),
+            "q_value": float(explanation.ranking.q_values[i]),
             "marginal_importance": float(marginal[i]),
-            "used": bool(explanation.awake[i]),
-            "conserved_share": float(explanation.shares[i]),
+            "used": bool(explanation.ranking.awake[i]),
+            "conserved_share": float(explanation.conserved.shares[i]),
         }
         for i in in_order(explanation)
     ]
@@ -47,8 +47,8 @@ def ranks(explanation: Explanation) -> list[dict[str, Any]]:
 
 def num_rows(explanation: Explanation) -> dict[str, int]:
     """Return how many rows columns are ranked on: held-out ones, and training rows by networks without them."""
-    learnt = explanation.importance.learnt
-    total, left_out = len(explanation.importance.strata), 0 if learnt is None else int(learnt.sum())
+    learnt = explanation.ranking.importance.learnt
+    total, left_out = len(explanation.ranking.importance.strata), 0 if learnt is None else int(learnt.sum())
     return {"held_out_rows": total - left_out, "left_out_rows": left_out}
 
 
@@ -66,8 +66,10 @@ def summary(explanation: Explanation, splits: Splits | None = None) -> dict[str,
         explanation: of one split into training and held-out rows.
         splits: what came out on this and others, from `splits.over_splits`.
     """
-    dataset, config, test, matched = explanation.dataset, explanation.config, explanation.test, explanation.matched
-    score, landscape = dataset.kind.score_key, explanation.landscape
+    dataset, config, landscape = explanation.dataset, explanation.config, explanation.landscape
+    ranking, performance, score = explanation.ranking, explanation.performance, dataset.kind.score_key
+    group, found = explanation.group, explanation.conserved
+    test, matched = found.test, found.matched
     seen = coverage_of(landscape)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -97,9 +99,9 @@ def summary(explanation: Explanation, splits: Splits | None = None) -> dict[str,
             "num_components_with_paths": int(database.components(landscape, with_paths=True).max()) + 1,
             "certified_share": float(explanation.tree.certified.mean()) if len(explanation.tree.energies) else 1.0,
             "mean_gap": _mean_gap(explanation),
-            "complete": explanation.stopped_by == "complete",
-            "stopped_by": explanation.stopped_by,
-            "found_lowest_by": explanation.found_lowest,
+            "complete": explanation.explored.stopped_by == "complete",
+            "stopped_by": explanation.explored.stopped_by,
+            "found_lowest_by": explanation.explored.found_lowest,
             "lowest_loss": float(landscape.minima.energies.min()),
             "coverage": {
                 kind: each._asdict() for kind, each in zip(("minima", "transition_states"), seen, strict=True)
@@ -108,13 +110,16 @@ def summary(explanation: Explanation, splits: Splits | None = None) -> dict[str,
             "outcomes": ledger.to_names(landscape.ledger),
         },
         "performance": {
-            f"{score}_train": explanation.train_score,
-            f"{score}_test": explanation.test_score,
-            f"{score}_test_of_lowest": float(explanation.test_scores[0]),
-            f"{score}_test_of_all_models": [float(explanation.test_scores.min()), float(explanation.test_scores.max())],
+            f"{score}_train": performance.train,
+            f"{score}_test": performance.test,
+            f"{score}_test_of_lowest": float(performance.each[0]),
+            f"{score}_test_of_all_models": [
+                float(performance.each.min()),
+                float(performance.each.max()),
+            ],
         },
         "evidence": _evidence(explanation),
-        "baselines": {kind: each._asdict() for kind, each in explanation.baselines._asdict().items()},
+        "baselines": {kind: each._asdict() for kind, each in performance.baselines._asdict().items()},
         "multiplicity": [
             {
                 "within": None if each.within is None or np.isinf(each.within) else each.within,
@@ -131,18 +136,18 @@ def summary(explanation: Explanation, splits: Splits | None = None) -> dict[str,
         "superbasins": [each._asdict() for each in apart(explanation)],
         "ranking": {
             "num_models": len(explanation.models),
-            "num_certain": int(np.sum(explanation.q_values <= SIGNIFICANT)),
+            "num_certain": int(np.sum(ranking.q_values <= SIGNIFICANT)),
             **num_rows(explanation),
-            "top": explanation.stability.top,
-            "same_top": explanation.stability.same_top,
-            "num_resamplings": explanation.stability.num_resamplings,
+            "top": ranking.stability.top,
+            "same_top": ranking.stability.same_top,
+            "num_resamplings": ranking.stability.num_resamplings,
             "verdict": verdict(explanation)[1],
         },
         "conserved": {
-            "level": explanation.level,
-            "group_size": len(explanation.group),
-            "joined": explanation.joined,
-            "num_conserved": int(explanation.conserved.mask.sum()),
+            "level": group.level,
+            "group_size": len(group.minima),
+            "joined": group.joined,
+            "num_conserved": int(found.found.mask.sum()),
             "criterion": config.criterion,
             "threshold": config.threshold,
         },

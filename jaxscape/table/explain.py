@@ -4,7 +4,7 @@ import concurrent.futures
 import functools
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -41,67 +41,103 @@ _MIN_GROUP = 10
 _MOST_FOLLOWED = 5
 
 
-class Explanation(NamedTuple):
-    """What `explain` found out.
+class Ranking(NamedTuple):
+    """What the columns are worth.
 
-    `supported`: the penalties of several sizes and their evidence, None where the penalty was given; `problem`: what
-    was explored; its `landscape`, in the coordinates of the problem's objective; `stopped_by`: what ended the
-    exploration, see `explore.stopped_by`; `found_lowest`: how many walkers came to the lowest minimum; `members`: the
-    networks that predict together, those of the landscape first, whose ids are `models (m,)`, the lowest first;
-    `importance`: what each column adds to the others, on rows that the networks have not seen, and `marginal`: what
-    they make of it, on held-out rows;
-    `q_values (columns,)`: significance of the first, adjusted for false discoveries; `by_chance (columns,)`: how much
-    importance is not significant yet; `awake (columns,)`: used by some
-    of the networks; `strengths (columns,)`: the magnitudes of the weights from each; `ranking (columns,)`: higher for a
-    column that matters more; its `stability`; the merge `tree`; the `level` of the cut and the ids of the minima of the
-    chosen `group`, the lowest first: the superbasin of the lowest
-    minimum, or, where too few are connected to it (not `joined`), all `models`; `weights (g, P)`: of these minima,
-    aligned; `conserved`: of this one group; `levels`: the same for all superbasins; `test` and `matched`: of the lowest
-    minimum, against random sets and such as are matched in magnitude, None where fewer than two weights are conserved;
-    `bins (P,)`: of magnitude, what matched sets are drawn from, -1 for all but input weights; `shares (columns,)`: of
-    the magnitude of the conserved input weights; `train_score`, `test_score`: AUC, or R² in a regression, of all
-    networks together; `test_scores (m,)`: of each, that of the lowest minimum first; `baselines`: how other models
-    predict, beside the networks together; `seconds`.
+    `importance`: what each adds to the others, on rows that the networks have not seen, and `marginal`: what they make
+    of it, on held-out rows; `q_values (columns,)`: significance of the first, adjusted for false discoveries;
+    `by_chance (columns,)`: how much importance is not significant yet; `awake (columns,)`: used by some of the
+    networks; `strengths (columns,)`: the magnitudes of the weights from each; `values (columns,)`: one number for each,
+    higher for one that matters more; their `stability`.
     """
 
-    dataset: Dataset
-    config: ExplainConfig
-    supported: Mixture | None
-    problem: Problem
-    landscape: Landscape
-    stopped_by: str
-    found_lowest: int
-    members: Members
-    models: Int[np.ndarray, " m"]
     importance: Importance
     marginal: Importance
     q_values: Float[np.ndarray, " columns"]
     by_chance: Float[np.ndarray, " columns"]
     awake: Bool[np.ndarray, " columns"]
     strengths: Float[np.ndarray, " columns"]
-    ranking: Float[np.ndarray, " columns"]
+    values: Float[np.ndarray, " columns"]
     stability: Stability
-    tree: MergeTree
+
+
+class Group(NamedTuple):
+    """Minima that belong together.
+
+    `level`: of the cut; `minima (g,)`: ids, the lowest first: the superbasin of the lowest minimum or, where too few
+    are connected to it (not `joined`), all models; `weights (g, P)`: of these minima, aligned.
+    """
+
     level: float
-    group: Int[np.ndarray, " g"]
+    minima: Int[np.ndarray, " g"]
     joined: bool
     weights: Float[np.ndarray, "g P"]
-    conserved: ConservedWeights
+
+
+class Conserved(NamedTuple):
+    """Weights that stay the same.
+
+    `found`: of the group; `levels`: the same for all superbasins; `test` and `matched`: of the lowest minimum, against
+    random sets and such as are matched in magnitude, None where fewer than two weights are conserved; `bins (P,)`: of
+    magnitude, what matched sets are drawn from, -1 for all but input weights; `shares (columns,)`: of the magnitude of
+    the conserved input weights.
+    """
+
+    found: ConservedWeights
     levels: list[Superbasin]
     test: PermutationTest | None
     matched: PermutationTest | None
     bins: Int[np.ndarray, " P"]
     shares: Float[np.ndarray, " columns"]
-    train_score: float
-    test_score: float
-    test_scores: Float[np.ndarray, " m"]
+
+
+class Performance(NamedTuple):
+    """How well the networks predict: `train`, `test`: AUC, or R² of a quantity, of all together; `each (m,)`: on the
+    held-out rows, of each network, that of the lowest minimum first; `baselines`: how other models do."""
+
+    train: float
+    test: float
+    each: Float[np.ndarray, " m"]
     baselines: Baselines
+
+
+class Explanation(NamedTuple):
+    """What `explain` found out: `explored`: what was explored, and its landscape, in the coordinates of the problem's
+    objective; `members`: the networks that predict together, those of the landscape first, whose ids are `models (m,)`,
+    the lowest first; the `ranking` of the columns; the merge `tree`, a `group` of minima and the weights that are
+    `conserved` in it; the `performance`; `seconds` that it took."""
+
+    dataset: Dataset
+    config: ExplainConfig
+    explored: Explored
+    members: Members
+    models: Int[np.ndarray, " m"]
+    ranking: Ranking
+    tree: MergeTree
+    group: Group
+    conserved: Conserved
+    performance: Performance
     seconds: float
+
+    @property
+    def problem(self) -> Problem:
+        """What was explored."""
+        return self.explored.problem
+
+    @property
+    def landscape(self) -> Landscape:
+        """Its minima, transition states and paths."""
+        return self.explored.landscape
+
+    @property
+    def supported(self) -> Mixture | None:
+        """The penalties of several sizes and their evidence, None where the penalty was given."""
+        return self.explored.supported
 
 
 def in_order(explanation: Explanation) -> Int[np.ndarray, " columns"]:
     """Return the columns by importance; of those that move together the one that the networks use most comes first."""
-    return np.lexsort((-explanation.strengths, -explanation.ranking))
+    return np.lexsort((-explanation.ranking.strengths, -explanation.ranking.values))
 
 
 def explain_dataset(
@@ -130,11 +166,10 @@ def explain_dataset(
         progress(0.0, "asking on which scale to learn")
         dataset = settled(dataset, sizes_of(config), config.activation, config.seed)
     explored = explore_landscape(dataset, config, checkpoint=checkpoint, resume=resume, progress=progress)
-    made, landscape, supported = explored.problem, explored.landscape, explored.supported
     key = jax.random.key(config.seed)
     rng = np.random.default_rng(config.seed)
     progress(0.92, "measuring the importance of the columns")
-    members, models = members_of(made, landscape, dataset, config, supported)
+    members, models = members_of(explored.problem, explored.landscape, dataset, config, explored.supported)
     kind, y_test = dataset.kind, dataset.y_test
     predictions = predict.each(members, kind, dataset.x_test)
     together = np.einsum("m,m...->...", members.weights, predictions)
@@ -158,48 +193,54 @@ def explain_dataset(
         )
         for conditional in (True, False)
     )
+    ranked = _ranking(explored, members, dataset, importance, marginal, rng)
+    progress(0.95, "testing the conserved weights")
+    tree, group, conserved_weights = conserved_later.result()
+    progress(0.97, "fitting other models to compare with")
+    pool.shutdown()
+    weights = dataset.weights_test
+    performance = Performance(
+        kind.score(dataset.y_train, together_train, dataset.weights_train).value,
+        kind.score(y_test, together, weights).value,
+        np.array([kind.score(y_test, each, weights).value for each in predictions]),
+        compared.result(),
+    )
+    seconds = time.monotonic() - began
+    return Explanation(
+        dataset, config, explored, members, models, ranked, tree, group, conserved_weights, performance, seconds
+    )
+
+
+def _ranking(
+    explored: Explored,
+    members: Members,
+    dataset: Dataset,
+    importance: Importance,
+    marginal: Importance,
+    rng: np.random.Generator,
+) -> Ranking:
     # Of columns that move together one may be switched off: what they tell is in use all the same.
     awake = np.isin(importance.groups, importance.groups[used_columns(members, dataset)])
-    added = np.zeros(len(dataset.features)) if supported is None else supported.added
+    added = np.zeros(len(dataset.features)) if explored.supported is None else explored.supported.added
     q_values = attribution.significance(importance)
     # Of columns that may all be nothing, which come first is chance: those that matter are followed.
     num_sure = len(np.unique(importance.groups[q_values <= SIGNIFICANT]))
-    top = min(num_sure, _MOST_FOLLOWED) or _MOST_FOLLOWED
-    progress(0.95, "testing the conserved weights")
-    of_landscape = conserved_later.result()
-    progress(0.97, "fitting other models to compare with")
-    pool.shutdown()
-    return Explanation(
-        dataset=dataset,
-        config=config,
-        supported=supported,
-        problem=made,
-        landscape=landscape,
-        stopped_by=explored.stopped_by,
-        found_lowest=explored.found_lowest,
-        members=members,
-        models=models,
+    return Ranking(
         importance=importance,
         marginal=marginal,
         q_values=q_values,
         by_chance=attribution.by_chance(importance, false_discoveries=SIGNIFICANT),
         awake=awake,
         strengths=input_strengths(members, dataset),
-        ranking=ranking(importance, awake, added),
-        stability=attribution.stability(rng, importance, top=top),
-        **of_landscape,
-        train_score=kind.score(dataset.y_train, together_train, dataset.weights_train).value,
-        test_score=kind.score(y_test, together, dataset.weights_test).value,
-        test_scores=np.array([kind.score(y_test, each, dataset.weights_test).value for each in predictions]),
-        baselines=compared.result(),
-        seconds=time.monotonic() - began,
+        values=ranking(importance, awake, added),
+        stability=attribution.stability(rng, importance, top=min(num_sure, _MOST_FOLLOWED) or _MOST_FOLLOWED),
     )
 
 
 def _conserved_weights(
     explored: Explored, models: Int[np.ndarray, " m"], dataset: Dataset, config: ExplainConfig
-) -> dict[str, Any]:
-    """Choose the group of the lowest minimum, find its conserved weights and test them: fields of an `Explanation`."""
+) -> tuple[MergeTree, Group, Conserved]:
+    """Choose the group of the lowest minimum, find its conserved weights and test them."""
     made, landscape = explored.problem, explored.landscape
     energies, symmetry = landscape.minima.energies, made.symmetry
     tree = disconnectivity.tree_of(landscape)
@@ -255,18 +296,11 @@ def _conserved_weights(
     test, matched = jax.tree.map(np.asarray, tests)
     belongs = np.eye(len(dataset.features))[made.seen.column]
     shares = attribution.feature_scores(found, symmetry)[0] @ belongs
-    return dict(
-        tree=tree,
-        level=level,
-        group=group,
-        joined=joined,
-        weights=aligned * made.scale,
-        conserved=found,
-        levels=levels,
-        test=test,
-        matched=matched,
-        bins=bins,
-        shares=shares / max(shares.sum(), np.finfo(float).tiny),
+    shares = shares / max(shares.sum(), np.finfo(float).tiny)
+    return (
+        tree,
+        Group(level, group, joined, aligned * made.scale),
+        Conserved(found, levels, test, matched, bins, shares),
     )
 
 

@@ -234,9 +234,9 @@ class Result:
         from jaxscape import plotting
 
         found = self.explanation
-        level = found.level if found.joined else None
+        level = found.group.level if found.group.joined else None
         energies = found.landscape.minima.energies
-        return plotting.disconnectivity_graph(found.tree, energies, group=found.group, level=level, ax=ax)
+        return plotting.disconnectivity_graph(found.tree, energies, group=found.group.minima, level=level, ax=ax)
 
     def plot_effect(self, column: str, *, ax: "Axes | None" = None) -> "Axes":
         """Draw how the prediction moves with a column, with a band of two standard deviations over the networks."""

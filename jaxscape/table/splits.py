@@ -74,14 +74,14 @@ def over_splits(found: Explanation, table: Table, groups: Any, number: int, prog
     importance, called = np.zeros((number, len(features))), np.zeros((number, len(features)), int)
     for row, (each, values) in enumerate(zip(explanations, importance, strict=True)):
         places = [features.index(name) for name in each.dataset.features]
-        held_out = over_held_out(each.importance)
+        held_out = over_held_out(each.ranking.importance)
         values[places] = held_out.mean
         called[row, places] = significance(held_out) <= SIGNIFICANT
     # Where whole groups are held out splits differ in size: the one that asks for the most caution counts.
     sizes = [(len(each.dataset.y_train), len(each.dataset.y_test)) for each in explanations]
     rows = max(sizes, key=lambda size: size[1] / size[0])
     first = np.array([features.index(each.dataset.features[in_order(each)[0]]) for each in explanations])
-    scores = np.array([each.test_score for each in explanations])
+    scores = np.array([each.performance.test for each in explanations])
     return Splits(importance, called, first, scores, rows, features)
 
 
