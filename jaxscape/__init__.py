@@ -29,6 +29,7 @@ from jaxscape.landscape import coverage as coverage
 from jaxscape.landscape import database as database
 from jaxscape.landscape import exchange as exchange
 from jaxscape.landscape import ledger as ledger
+from jaxscape.landscape import morse as morse
 from jaxscape.landscape.config import ExploreConfig as ExploreConfig
 from jaxscape.landscape.database import Landscape as Landscape
 from jaxscape.landscape.explore import Budget as Budget
