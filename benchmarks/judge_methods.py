@@ -133,7 +133,7 @@ def supported(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> tuple[Spli
     found = explore_landscape(dataset, config)
     members = members_of(found.problem, found.landscape, dataset, config, found.supported)[0]
     if task == "regression":
-        dataset = calibrated(dataset, together(members, task, dataset.x_train))
+        dataset = calibrated(dataset, together(members, dataset.kind, dataset.x_train))
     return data._replace(dataset=dataset), found, members
 
 
@@ -149,7 +149,7 @@ def asked(
     order = measured.mean if added is None else ranking(measured, awake, added)
 
     def predict(rows: pd.DataFrame) -> np.ndarray:
-        predicted = together(members, dataset.task, data.encode(rows))
+        predicted = together(members, dataset.kind, data.encode(rows))
         return data.decode(predicted) if dataset.task == "regression" else predicted
 
     return Fitted(predict, order, attribution.p_values(measured), gradients, measured.groups)
@@ -192,7 +192,7 @@ def cross_validated(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Fitt
 
     def predicted(positions: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         members = Members(positions, np.full(4, 0.25), made.objective.unravel, config.activation)
-        return together(members, dataset.task, inputs)
+        return together(members, dataset.kind, inputs)
 
     folds = list(KFold(5, shuffle=True, random_state=seed).split(dataset.x_train))
     strengths = np.geomspace(3e-4, 0.3, 7)
