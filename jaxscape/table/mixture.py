@@ -133,8 +133,8 @@ def fit(
 ) -> Mixture:
     """Search the penalties of networks of several sizes, from starts with all columns awake and with few.
 
-    Half of the restarts have all columns awake, the others in turn those that tell most on their own, pairs that tell
-    most together, and four at random: what two of many columns do together is found where few others are in the way.
+    Half of the restarts have all columns awake, the others in turn those that tell most on their own and pairs that
+    tell most together: what two of many columns do together is found where no others are in the way.
 
     Args:
         dataset: from `datasets.prepare`; its held-out rows are not looked at.
@@ -248,7 +248,7 @@ def _searched(
     for units in tried:
         sizes = architecture(dataset, units, len(inputs))
         groups = weight_groups(sizes, dataset.column)
-        chosen = _few_awake(rng, alone, pairs, plan.restarts, kept)
+        chosen = _few_awake(alone, pairs, plan.restarts, kept)
         starts, alphas = _starts(rng, sizes, dataset.column, chosen, groups)
         jobs.append((units, groups, starts, alphas))
 
@@ -471,28 +471,31 @@ def _cost(sizes: tuple[int, ...], rows: int) -> float:
 
 
 def _few_awake(
-    rng: np.random.Generator,
     alone: Float[np.ndarray, " columns"],
     pairs: Int[np.ndarray, "p 2"],
     number: int,
     kept: Bool[np.ndarray, " columns"],
-) -> list[Int[np.ndarray, "_"]]:
-    """Choose the columns that are awake at the start of each restart, all among those that are kept.
+) -> list[tuple[Int[np.ndarray, "_"], float]]:
+    """Choose the columns that are awake at the start of each restart, all among those that are kept, and the penalty
+    that the others sleep under.
 
-    Half of them: all; then in turn those that tell most alone, the pair that tells most together, four at random.
+    Half of them: all; then in turn those that tell most alone, a pair of those that tell most together, and twice one
+    of the first two pairs, the others fast asleep: where two draw a ring, five units come to it from half of such
+    starts, and from one in six where the others soon awake.
     """
     everything = np.flatnonzero(kept)
     order = np.argsort(-alone, kind="stable")
     order, pairs = order[kept[order]], pairs[kept[pairs].all(axis=1)]
-    chosen = [everything] * (number - number // 2)
+    chosen = [(everything, _ASLEEP)] * (number - number // 2)
     for i in range(number // 2):
-        turn = i // 3
-        if i % 3 == 0:
-            chosen.append(order[: _AWAKE_AT_FIRST[turn % len(_AWAKE_AT_FIRST)]])
-        elif i % 3 == 1 and len(pairs):
-            chosen.append(np.unique(pairs[:3]) if turn == 3 else pairs[turn % len(pairs)])
+        turn, place = divmod(i, 4)
+        if place == 0 or not len(pairs):
+            chosen.append((order[: _AWAKE_AT_FIRST[turn % len(_AWAKE_AT_FIRST)]], _ASLEEP))
+        elif place == 1:
+            chosen.append((np.unique(pairs[:3]) if turn == 2 else pairs[turn % len(pairs)], _ASLEEP))
         else:
-            chosen.append(rng.choice(everything, min(4, len(everything)), replace=False))
+            second = (2 * turn + place) % 3 == 1  # after every two of the first pair one of the second
+            chosen.append((pairs[int(second) % len(pairs)], evidence.ALPHAS[1]))
     return chosen
 
 
@@ -500,13 +503,13 @@ def _starts(
     rng: np.random.Generator,
     sizes: tuple[int, ...],
     column: Int[np.ndarray, " inputs"],
-    awake: list[Int[np.ndarray, "_"]],
+    awake: Sequence[tuple[Int[np.ndarray, "_"], float]],
     groups: Int[np.ndarray, " P"],
 ) -> tuple[Float[np.ndarray, "R P"], Float[np.ndarray, "R G"]]:
     starts, alphas = [], np.ones((len(awake), int(groups.max()) + 1))
-    for chosen, penalties in zip(awake, alphas, strict=True):
+    for (chosen, penalty), penalties in zip(awake, alphas, strict=True):
         asleep = ~np.isin(np.arange(int(column.max()) + 1), chosen)
-        penalties[: len(asleep)][asleep] = _ASLEEP
+        penalties[: len(asleep)][asleep] = penalty
         spread = np.where(asleep, 0.01, 1.0)[column] / np.sqrt(np.isin(column, chosen).sum())
         parts = [(rng.normal(size=sizes[:2]) * spread[:, None]).ravel(), rng.normal(size=sizes[1])]
         for fan_in, fan_out in itertools.pairwise(sizes[1:]):
@@ -539,7 +542,7 @@ def added_evidence(
     sizes = architecture(dataset, (3,), width)
     groups = weight_groups(sizes, np.zeros(width, int))
     params = example(sizes)
-    starts, alphas = _starts(rng, sizes, np.zeros(width, int), [np.zeros(1, int)] * 2, groups)
+    starts, alphas = _starts(rng, sizes, np.zeros(width, int), [(np.zeros(1, int), _ASLEEP)] * 2, groups)
     known, target = on_device(offset), on_device(y)
     nothing = on_device(np.zeros((len(y), width)))
     objective = from_rows(
