@@ -49,6 +49,23 @@ def test_a_surface_without_symmetry_and_one_that_ends_before_all_is_found():
     assert not unfinished.closed
 
 
+def test_points_that_are_known_stay_what_they_are(xor):
+    objective, found = xor
+    symmetry = js.surfaces.xor()[1]
+    low = found.indices <= 1
+    order = np.argsort(found.indices[low], kind="stable")
+    known = found.positions[low][order]
+    nothing = database.empty(symmetry)
+    landscape = nothing._replace(
+        minima=nothing.minima._replace(positions=known[:7]),
+        transition_states=nothing.transition_states._replace(positions=known[7:]),
+    )
+    again = morse.audit(objective, landscape, jax.random.key(1), num_starts=0)
+    assert again.visits.tolist() == [1] * 27
+    np.testing.assert_allclose(again.positions, known, atol=1e-6)
+    assert again.indices.tolist() == [0] * 7 + [1] * 20
+
+
 def test_a_point_that_is_missing_is_missed(xor):
     objective, found = xor
     symmetry = js.surfaces.xor()[1]

@@ -71,7 +71,8 @@ def audit(objective: Objective, landscape: Landscape, key: PRNGKeyArray, *, num_
         num_starts: of searches, at most.
 
     Raises:
-        ValueError: for more than 20 weights or 5,000 copies, or a cluster of atoms, which may be moved everywhere.
+        ValueError: for more than 20 weights or 5,000 copies, for a cluster of atoms, which may be moved everywhere, or
+            in float32.
     """
     symmetry = landscape.symmetry
     if symmetry.num_atoms or symmetry.dim > _MAX_WEIGHTS or _order(symmetry) > _MAX_MOVES:
@@ -80,10 +81,13 @@ def audit(objective: Objective, landscape: Landscape, key: PRNGKeyArray, *, num_
             f"an audit is of networks of at most {_MAX_WEIGHTS} weights and {_MAX_MOVES:,} copies, not {what}"
         )
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    known = np.concatenate([landscape.minima.positions, landscape.transition_states.positions])
+    if not jax.config.jax_enable_x64:
+        raise ValueError('an audit needs float64: jax.config.update("jax_enable_x64", True), before anything is made')
+    parts = landscape.minima.positions, landscape.transition_states.positions
+    known, indices = np.concatenate(parts), np.repeat([0, 1], [len(part) for part in parts])
     spaces = list(_subspaces(symmetry))
     moves = np.array(list(_moves(symmetry)))
-    found = _settle(objective, moves, _nothing(symmetry), known, np.zeros(len(known), int), np.ones(len(known)))
+    found = _settle(objective, moves, _nothing(symmetry), known, indices, np.ones(len(known)))
     scale = np.sqrt(np.mean(known**2)) if len(known) else 1.0
     for _ in range(math.ceil(num_starts / _BATCH)):
         starts = _draw(symmetry, found.positions, spaces, scale, rng)
