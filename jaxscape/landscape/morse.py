@@ -81,7 +81,7 @@ def audit(objective: Objective, landscape: Landscape, key: PRNGKeyArray, *, num_
             f"an audit is of networks of at most {_MAX_WEIGHTS} weights and {_MAX_MOVES:,} copies, not {what}"
         )
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    if not jax.config.jax_enable_x64:
+    if jax.dtypes.canonicalize_dtype(float) != np.float64:
         raise ValueError('an audit needs float64: jax.config.update("jax_enable_x64", True), before anything is made')
     parts = landscape.minima.positions, landscape.transition_states.positions
     known, indices = np.concatenate(parts), np.repeat([0, 1], [len(part) for part in parts])
