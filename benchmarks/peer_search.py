@@ -127,6 +127,7 @@ class Clock:
         self.start = time.perf_counter()
         self.cpu_start = time.process_time()
         self.limit = np.inf
+        self.finds = []  # seconds and evaluations at each saddle found
         signal.signal(signal.SIGALRM, self._alarm)
 
     def elapsed(self):
@@ -161,11 +162,11 @@ class Clock:
 
 class Loss:
     """Mean sigmoid cross-entropy of a tanh network with one hidden layer on
-    60 points of XOR, plus l2 * sum of squares of all parameters.
+    points of a checkerboard, plus l2 * sum of squares of all parameters.
     theta = W1 (2, H) row-major, b1 (H), W2 (H, 1), b2 (1)."""
 
-    def __init__(self, units, l2, clock=None):
-        x = np.random.default_rng(0).uniform(-1, 1, (60, 2))
+    def __init__(self, units, l2, clock=None, points=60):
+        x = np.random.default_rng(0).uniform(-1, 1, (points, 2))
         self.y = (x.prod(axis=1) < 0).astype(float)
         self.x = np.column_stack([x, np.ones(len(x))])
         self.xt = np.ascontiguousarray(self.x.T)
@@ -402,6 +403,7 @@ def run_pele(loss, clock, args, p, errors, stats):
             return False, ts, None, None
         if ok:
             found.append((np.array(ts.coords), float(ts.energy), float(ts.eigenval), m1, m2, ts))
+            clock.finds.append((clock.elapsed(), loss.evaluations))
         return ok, ts, m1, m2
 
     local_connect._refineTS = recording_refine
@@ -598,6 +600,7 @@ def run_topsearch(loss, clock, args, p, errors, stats):
             out = (np.array(out[0]),) + out[1:]
             stats["eigenvector-following successes"] += 1
             found.append(out[0])
+            clock.finds.append((clock.elapsed(), loss.evaluations))
             pending.append(out)
         return out
 
@@ -714,6 +717,7 @@ def run_stand_in(loss, clock, args, p, errors, stats):
             clock.check()
             stats["turns"] += 1
     clock.set_limit(np.inf)
+    clock.finds.append((clock.elapsed(), loss.evaluations))
     return lambda: (points, energies, points[:1], energies[:1], [(0, 1)], points[:1])
 
 
@@ -726,6 +730,7 @@ def main():
     ap.add_argument("package", choices=sorted(SETTINGS))
     ap.add_argument("--units", type=int, default=4)
     ap.add_argument("--l2", type=float, default=1e-3)
+    ap.add_argument("--points", type=int, default=60)
     ap.add_argument("--seconds", type=float, default=120)
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--strategy", choices=("single", "double", "both"), default="both")
@@ -743,7 +748,7 @@ def main():
     out = os.path.abspath(args.out)
     warnings.filterwarnings("ignore")
 
-    worst = check_gradient(Loss(args.units, args.l2), np.random.default_rng(1))
+    worst = check_gradient(Loss(args.units, args.l2, points=args.points), np.random.default_rng(1))
     np.random.seed(args.seed)
     random.seed(args.seed)
     # imported before the clock starts; both keep their log files to a scratch folder
@@ -753,7 +758,7 @@ def main():
     scratch = tempfile.mkdtemp(prefix="run_peer_")
     os.chdir(scratch)
     clock = Clock(args.seconds)
-    loss = Loss(args.units, args.l2, clock)
+    loss = Loss(args.units, args.l2, clock, args.points)
     errors, stats = Counter(), Counter()
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
         result = RUNNERS[args.package](loss, clock, args, p, errors, stats)
@@ -785,6 +790,7 @@ def main():
         ts_rms=t_rms,
         ts_index=t_index,
         found_ts_positions=fx,
+        found_ts_when=np.array(clock.finds, float).reshape(-1, 2)[: len(fx)],
         cpu_seconds=cpu,
         units=args.units,
         l2=args.l2,

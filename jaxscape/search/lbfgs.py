@@ -32,24 +32,30 @@ class LbfgsConfig:
     `tolerance`: RMS gradient to stop at; by default the next step decides, which must be shorter than 1e-8 (float32:
     1e-4) of the size of the position, twice in a row, so that neither the scale of the loss nor a constant added to it
     matters. `max_step`: longest step, in units of the parameters; `max_evaluations`: gradients per job; `history`:
-    pairs kept (static).
+    pairs kept, at most one per parameter (static).
     """
 
     tolerance: Float[Array, ""] | float | None = None
     max_step: Float[Array, ""] | float = 1.0
     max_evaluations: Int[Array, ""] | int = 5000
-    history: int = field(default=10, metadata={"static": True})
+    history: int = field(default=20, metadata={"static": True})
 
 
 class History(NamedTuple):
-    """The last `m` curvature pairs, newest first; empty slots are zero.
+    """The last `m` curvature pairs in a ring, empty slots zero, and what of them a direction needs.
 
-    `displacements (m, P)`, `gradient_changes (m, P)`, `inverse_overlaps (m,)` (1 / their inner products).
+    `displacements (m, P)`, of length one, and `changes (m, P)` of the gradient along them; `overlaps (m,)`: their inner
+    products; `inverse (m, m)`: of the inner products of each displacement with the changes that are not older, from the
+    oldest to the newest an upper triangle; `scale ()`: of the inverse Hessian, 0 where it is not known; `slot ()`: for
+    the next pair.
     """
 
     displacements: Float[Array, "m P"]
-    gradient_changes: Float[Array, "m P"]
-    inverse_overlaps: Float[Array, " m"]
+    changes: Float[Array, "m P"]
+    overlaps: Float[Array, " m"]
+    inverse: Float[Array, "m m"]
+    scale: Float[Array, ""]
+    slot: Int[Array, ""]
 
 
 class LbfgsState(NamedTuple):
@@ -72,53 +78,57 @@ class LbfgsState(NamedTuple):
 
 
 def empty_history(x: Float[Array, " P"], size: int) -> History:
-    """Return a history of `size` empty slots for vectors like `x`."""
-    return History(jnp.zeros((size, *x.shape), x.dtype), jnp.zeros((size, *x.shape), x.dtype), jnp.zeros(size, x.dtype))
+    """Return a history of `size` empty slots for vectors like `x`, or of as many as `x` has coordinates."""
+    size = min(size, x.size)
+    pairs, square = jnp.zeros((size, x.size), x.dtype), jnp.zeros((size, size), x.dtype)
+    return History(pairs, pairs, pairs[:, 0], square, jnp.zeros((), x.dtype), jnp.asarray(0))
 
 
 def remember(history: History, displacement: Float[Array, " P"], change: Float[Array, " P"]) -> History:
-    """Put a curvature pair in front of the history.
+    """Put a curvature pair in place of the oldest.
 
     Along a direction of negative curvature the change of the gradient is reversed, so that the approximate Hessian
     stays positive definite with the size of the curvature right: the step goes downhill and stays long.
     """
-    overlap = jnp.vdot(displacement, change)
+    length = jnp.linalg.norm(displacement)
+    inverse_length = 1 / jnp.where(length > 0, length, 1)
+    displacement, change = inverse_length * displacement, inverse_length * change
+    overlap, square = jnp.vdot(displacement, change), jnp.vdot(change, change)
     change = jnp.where(overlap < 0, -change, change)
     overlap = jnp.abs(overlap)
-    ok = overlap > jnp.finfo(change.dtype).eps * jnp.linalg.norm(displacement) * jnp.linalg.norm(change)
-    inverse = 1 / jnp.where(ok, overlap, 1)
-    pushed = History(
-        jnp.concatenate([displacement[None], history.displacements[:-1]]),
-        jnp.concatenate([change[None], history.gradient_changes[:-1]]),
-        jnp.concatenate([inverse[None], history.inverse_overlaps[:-1]]),
+    ok = overlap > jnp.finfo(change.dtype).eps * jnp.sqrt(square)
+    size = history.overlaps.size
+    here = ok & (jnp.arange(size) == history.slot)
+    displacements = jnp.where(here[:, None], displacement, history.displacements)
+    changes = jnp.where(here[:, None], change, history.changes)
+    # Without its oldest row and column a triangle keeps the rest of its inverse; a new last column adds one.
+    rest = jnp.where(here[:, None] | here, 0, history.inverse)
+    inverse_overlap = 1 / jnp.where(ok, overlap, 1)
+    column = jnp.where(here, inverse_overlap, -inverse_overlap * (rest @ (displacements @ change)))
+    return History(
+        displacements,
+        changes,
+        overlaps=jnp.where(here, overlap, history.overlaps),
+        inverse=jnp.where(here, column[:, None], rest),
+        scale=jnp.where(ok, jnp.where(square > 0, overlap / jnp.where(square > 0, square, 1), 0), history.scale),
+        slot=jnp.where(ok, (history.slot + 1) % size, history.slot),
     )
-    return where(ok, pushed, history)
 
 
 def direction(history: History, gradient: Float[Array, " P"]) -> Float[Array, " P"]:
-    """Return minus the approximate inverse Hessian times the gradient (two-loop recursion, Nocedal 1980).
+    """Return minus the approximate inverse Hessian times the gradient.
 
-    With an empty history: steepest descent of length |g| / 10 within [1e-3, 1e-1], as nothing is known of the scale.
+    It is that of the two-loop recursion in the compact form of Byrd, Nocedal & Schnabel, Math. Program. 63, 129 (1994),
+    equation 3.1: a few products with matrices, where the recursion takes as many small steps as there are pairs. With
+    an empty history: steepest descent of length |g| / 10 within [1e-3, 1e-1], as nothing is known of the scale.
     """
-    s, y, rho = history
-
-    def backward(q: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        s, y, rho = pair
-        alpha = rho * jnp.vdot(s, q)
-        return q - alpha * y, alpha
-
-    def forward(q: Array, pair: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
-        s, y, rho, alpha = pair
-        return q + (alpha - rho * jnp.vdot(y, q)) * s, None
-
-    q, alphas = jax.lax.scan(backward, gradient, (s, y, rho))
-    square = jnp.vdot(y[0], y[0])
-    known = (rho[0] > 0) & (square > 0)
+    s, y, overlaps, inverse, scale, _ = history
     size = jnp.linalg.norm(gradient)
     unknown_scale = 0.1 * jnp.clip(size, 0.01, 1) / jnp.where(size > 0, size, 1)
-    q = jnp.where(known, 1 / jnp.where(known, rho[0] * square, 1), unknown_scale) * q
-    q, _ = jax.lax.scan(forward, q, (s, y, rho, alphas), reverse=True)
-    return -q
+    scale = jnp.where(scale > 0, scale, unknown_scale)
+    alphas = inverse @ (s @ gradient)
+    q = scale * (gradient - alphas @ y)
+    return -(q + ((overlaps * alphas - y @ q) @ inverse) @ s)
 
 
 def cap(step: Float[Array, " P"], max_norm: Float[Array, ""] | float) -> Float[Array, " P"]:
@@ -196,7 +206,7 @@ def _num_near(
     """
     limit = 10 * reachable(trial.dtype) * (1 + rms(state.position))
     change, size = rms(trial - state.gradient), rms(gradient)
-    known = state.history.inverse_overlaps[0] > 0
+    known = jnp.any(state.history.overlaps > 0)
     beyond = size * rms(state.step) <= limit * change  # the step, times what it leaves of the gradient over its change
     near = (size <= change) & jnp.where(accepted, known & (rms(ahead) <= limit), beyond)
     return jnp.where(accepted | probing, jnp.where(near, state.num_near + 1, 0), state.num_near)

@@ -3,8 +3,10 @@
 import functools
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxscape.cores import cores_in_use, on_device, spread
 from jaxscape.objective import Objective, check_points, value, value_and_grad
 from jaxscape.programs import program
 from jaxscape.search import gauss_newton, lanes, lbfgs
@@ -13,7 +15,6 @@ from jaxscape.search.lbfgs import LbfgsConfig
 from jaxscape.search.points import StationaryPoint
 
 
-@program(static_argnames=("num_lanes",))
 def quench(
     objective: Objective,
     starts: Float[Array, "n P"],
@@ -26,7 +27,8 @@ def quench(
 
     Args:
         objective: what to minimise.
-        starts: one start per row.
+        starts: one start per row. Without a `count` and outside of other programs they are dealt out to all cores in
+            use (`use_all_cores`).
         config: settings of the minimiser, which they choose: `LbfgsConfig`, the cheaper one where it converges;
             `GaussNewtonConfig` for rows (`from_rows`) and few weights, where L-BFGS takes thousands of gradients.
         num_lanes: minimisations in work at once; the result does not depend on it. By default 32, of those with dense
@@ -47,11 +49,38 @@ def quench(
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     check_points(objective.dim, starts=starts)
-    energy = jax.eval_shape(functools.partial(value, objective), starts[0])
+    one = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
+    energy = jax.eval_shape(functools.partial(value, objective), one)
     if energy.dtype != starts.dtype:
         raise ValueError(f"the loss returns {energy.dtype} for starts of {starts.dtype}: make data and starts alike")
-    wide, refill_every = (2, 1) if isinstance(config, GaussNewtonConfig) else (32, 8)
-    num_lanes = wide if num_lanes is None else num_lanes
+    wide = 2 if isinstance(config, GaussNewtonConfig) else 32
+    num_lanes = min(wide if num_lanes is None else num_lanes, len(starts))
+    size = max(-(-len(starts) // cores_in_use()), num_lanes)  # Always as many lanes: another width rounds otherwise.
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((objective, starts, config)))
+    if count is not None or traced or size == len(starts):
+        return _run(objective, starts, config, num_lanes=num_lanes, count=count)
+    rows = np.asarray(starts)
+    parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+
+    def run(part: np.ndarray) -> StationaryPoint:
+        filled = np.zeros((size, rows.shape[1]), rows.dtype)
+        filled[: len(part)] = part
+        ends = _run(objective, on_device(filled), config, num_lanes=num_lanes, count=len(part))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(part)], ends)
+
+    return jax.tree.map(lambda *leaves: on_device(np.concatenate(leaves)), *spread(run, parts))
+
+
+@program(static_argnames=("num_lanes",))
+def _run(
+    objective: Objective,
+    starts: Float[Array, "n P"],
+    config: LbfgsConfig | GaussNewtonConfig,
+    *,
+    num_lanes: int,
+    count: Int[Array, ""] | int | None,
+) -> StationaryPoint:
+    refill_every = 1 if isinstance(config, GaussNewtonConfig) else 8
     return lanes.run(kernel(objective, config), starts, num_lanes=num_lanes, count=count, refill_every=refill_every)
 
 
