@@ -98,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
         help="stop exploring then (default: when it is complete, or a budget of gradients is spent)",
     )
     explain.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="explore in N processes first: for machines of many cores and landscapes of many minima",
+    )
+    explain.add_argument(
         "--splits",
         type=int,
         default=1,
@@ -151,6 +158,7 @@ def _explain(options: argparse.Namespace, *, keep_programs: bool) -> int:
         loss=options.loss,
         penalty=options.penalty,
         max_seconds=options.max_seconds,
+        workers=options.workers,
         seed=options.seed,
     )
     interrupted: list[int] = []

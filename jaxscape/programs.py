@@ -52,6 +52,11 @@ def keep_in(folder: Path | None) -> None:
     _folder = folder
 
 
+def kept_in() -> Path | None:
+    """Return the folder that programs are stored in, if any."""
+    return _folder
+
+
 def can_be_loaded(folder: Path) -> bool:
     """Try whether XLA loads a program that it has just written to a folder."""
     path = folder / "trial.program"

@@ -238,6 +238,7 @@ def test_resuming_with_other_settings_or_data_is_refused(report, csv, capsys):
         (["{csv}", "--l2", "1e-3"], "write --penalty 1e-3"),
         (["{csv}", "--hidden", "2", "0"], "hidden must be at least 1"),
         (["{csv}", "--max-seconds", "0"], "max_seconds must be at least 1"),
+        (["{csv}", "--workers", "0"], "workers must be at least 1"),
         (["{csv}", "--splits", "0"], "--splits must be at least 1"),
         (["{csv}", "--seed", "-1"], "seed must be between"),
         (["{csv}", "--out", "{csv}"], "is a file"),

@@ -49,7 +49,7 @@ _PENALTIES = 0.3  # of the progress bar
 _MOST_NUMBERS, _DRAWN_NUMBERS, _FEWEST_DRAWN = 1 << 20, 1 << 18, 2000
 _MOST_LEFT_OUT = 1000  # weights of networks that are asked what they would be without a row
 _COVERAGE = 0.95  # of an exploration that is complete: the next search finds something new with a chance of at most 5 %
-_FLOPS, _MOST_GRADIENTS = 5e12, 2e7  # for an exploration
+_FLOPS, _MOST_GRADIENTS = 3.5e12, 1.4e7  # for an exploration
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class ExplainConfig:
     classes count the same, or, for two classes, a smooth "auc". The exploration ends when it is complete, or
     `num_minima` are joined and the lowest is sure; or after so many `rounds`; or, instead, after `max_seconds`, of
     which it is not known beforehand which round they end in; or when a budget of gradients is spent, of minutes or, of
-    large tables, up to half an hour.
+    large tables, up to half an hour. With several `workers` so many processes explore first, each with half of the
+    budget, and the exploration goes on from all that they found with the other half: on machines of many cores.
     """
 
     hidden: tuple[int, ...] | None = None
@@ -72,6 +73,7 @@ class ExplainConfig:
     num_minima: int = 50
     rounds: int = 20
     max_seconds: float = math.inf
+    workers: int = 1
     criterion: Literal["relative", "absolute", "magnitude"] = "relative"
     threshold: float = 0.3
     num_draws: int = 500
@@ -274,7 +276,7 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
     """Raise a `DataError` that names the first setting that is out of range, or does not fit the data."""
     if not 0 <= config.seed < 2**32:
         raise DataError(f"seed must be between 0 and {2**32 - 1}, got {config.seed}")
-    for name in ("num_minima", "rounds", "num_draws", "max_seconds"):
+    for name in ("num_minima", "rounds", "num_draws", "max_seconds", "workers"):
         if not getattr(config, name) >= 1:
             raise DataError(f"{name} must be at least 1, got {getattr(config, name)}")
     if config.hidden is not None and (not config.hidden or min(config.hidden) < 1):
@@ -349,10 +351,17 @@ def explore_landscape(
     if supported is not None:
         best = supported.best.found
         origin["penalties"] = np.append(best.alphas[0], best.noises[0])
-    if resume and checkpoint is not None and checkpoint.exists():
+    resumed = resume and checkpoint is not None and checkpoint.exists()
+    if resumed and checkpoint is not None:
         exploration = _resume(exploration, checkpoint, origin)
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    if config.workers > 1:
+        left = config.max_seconds - (time.monotonic() - began)
+        half = Budget(max(budget.rounds // 2, 1), budget.evaluations / 2, left / 2)
+        if not resumed:
+            exploration = _by_workers(exploration, made, (dataset, config, supported), settings, half, progress)
+        budget = budget._replace(evaluations=config.workers * half.evaluations + half.evaluations)
 
     def keep(exploration: Exploration) -> None:
         if checkpoint is not None and len(exploration.landscape.minima.energies):
@@ -367,11 +376,37 @@ def explore_landscape(
         raise DataError(
             f"no minimum was found in {exploration.round - 1} rounds: {empty_because(exploration.landscape)}"
         )
-    if database.components(exploration.landscape, with_paths=True).any():
+    if database.components(exploration.landscape).any():
         exploration = explore.bound_barriers(objective, exploration, settings)
         keep(exploration)
     found_by = explore.found_lowest_by(exploration)
     return Explored(made, exploration.landscape, ended, found_by, supported)
+
+
+def _by_workers(
+    exploration: Exploration,
+    made: Problem,
+    origin: tuple[Dataset, ExplainConfig, Mixture | None],
+    settings: ExploreConfig,
+    budget: Budget,
+    progress: Progress,
+) -> Exploration:
+    from jaxscape.table.workers import explored_by_workers
+
+    _, config, supported = origin
+    first = _PENALTIES if supported is not None else 0.0
+
+    def tell(number: int) -> None:
+        text = f"exploring in {config.workers} processes, {number} of them done"
+        progress(first + (0.9 - first) * number / (2 * config.workers), text)
+
+    tell(0)
+    make = functools.partial(problem, *origin)
+    try:
+        landscape = explored_by_workers(make, made, settings, budget, config.workers, config.seed, tell)
+    except RuntimeError as error:
+        raise DataError(f"exploring in {config.workers} processes failed: {error}") from error
+    return exploration._replace(landscape=database.merge(exploration.landscape, landscape))
 
 
 def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture | None) -> ExploreConfig:

@@ -335,6 +335,7 @@ def explain(
     activation: str = "tanh",
     loss: Loss = "likelihood",
     seconds: float = math.inf,
+    workers: int = 1,
     seed: int = 0,
     held_out: Any = None,
     groups: Any = None,
@@ -356,6 +357,8 @@ def explain(
         activation: of the units, such as "tanh".
         loss: "likelihood", "balanced" (all classes count the same) or "auc".
         seconds: stop exploring after so many; by default when it is complete, or a budget of gradients is spent.
+        workers: explore in so many processes first, on a machine of many cores; a script must then do its work below
+            `if __name__ == "__main__":`.
         seed: same seed, same result.
         held_out: True for rows to hold out, instead of a random draw: those of a later time, of another place.
         groups: a label for each row; rows of one label are held out together or not at all.
@@ -377,6 +380,7 @@ def explain(
         loss=loss,
         penalty=penalty,
         max_seconds=seconds,
+        workers=workers,
         seed=seed,
     )
     check(config)
