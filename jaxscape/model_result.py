@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MIN_GROUP = 10
-_MOST_GRADIENTS = 10_000_000
+_MOST_GRADIENTS = 7_000_000
 _SETTINGS = ExploreConfig(num_minima=100, coverage=0.95, num_lanes=4)
 
 

@@ -212,36 +212,6 @@ def random_copy(symmetry: Symmetry, x: Float[np.ndarray, " P"], rng: np.random.G
     return apply(symmetry, x, permutations, signs)
 
 
-def random_involution(
-    symmetry: Symmetry, rng: np.random.Generator
-) -> Callable[[Float[np.ndarray, " P"]], Float[np.ndarray, " P"]] | None:
-    """Draw a move of the permutations and signs of hidden units that undoes itself, other than none; None without any.
-
-    It exchanges pairs of units, with or without a change of both signs, and changes the signs of others. Halfway to
-    where it moves a point those units are equal, opposite or dead: the points that a move leaves in place are the
-    landscape of a smaller network, which the gradient never leaves.
-    """
-    if not any(len(layer.bias) > 1 or symmetry.odd for layer in symmetry.layers):
-        return None
-    while True:
-        permutations, signs = [], []
-        for layer in symmetry.layers:
-            size = len(layer.bias)
-            order, sign = np.arange(size), np.where(symmetry.odd & (rng.random(size) < 0.5), -1.0, 1.0)
-            for one, other in rng.permutation(size)[: size // 2 * 2].reshape(-1, 2):
-                if rng.random() < 0.5:
-                    order[[one, other]] = other, one
-                    sign[other] = sign[one]
-            permutations.append(order)
-            signs.append(sign)
-        moved = any(
-            np.any(order != np.arange(len(order))) or np.any(sign < 0)
-            for order, sign in zip(permutations, signs, strict=True)
-        )
-        if moved:
-            return functools.partial(apply, symmetry, permutations=permutations, signs=signs)
-
-
 def kill_units(symmetry: Symmetry, x: Float[np.ndarray, " P"], rng: np.random.Generator) -> Float[np.ndarray, " P"]:
     """Set all weights of some units of a hidden layer to zero: any number of them, equally likely."""
     layer = symmetry.layers[rng.integers(len(symmetry.layers))]

@@ -73,16 +73,3 @@ def test_of_the_two_sides_of_a_saddle_the_lower_counts():
         mirrored = from_loss(lambda x, sign: objective.value(tilted, x * sign), jnp.zeros(2), jnp.array([factor, 1.0]))
         settled = certify.settle(mirrored, np.array([[factor * ROOTS[1], 0.0]]), CONFIG)
         np.testing.assert_allclose(settled.point.position, [[factor * ROOTS[0], 0.0]], atol=1e-7)
-
-
-def test_a_saddle_found_from_itself_is_no_find():
-    found = explored(wells, 2, jnp.array([1.0, 0.0]))
-    before = found.transition_states
-    problem = from_loss(wells, jnp.zeros(2), jnp.array([1.0, 0.0]))
-    again = certify.polish(problem, before.positions + 1e-4, 1, CONFIG)
-    ids = np.arange(len(before.energies))
-    for origins, finds in ((ids, 0), (np.roll(ids, 1), 1), (ids * 0 - 1, 1)):
-        seen = certify.insert_saddles(problem, found, again, CONFIG, origins)
-        assert (seen.transition_states.visits - before.visits).tolist() == [finds] * len(ids)
-        gained = seen.minima.visits - found.minima.visits
-        assert gained.sum() == 2 * finds * len(ids)

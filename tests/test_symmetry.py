@@ -78,25 +78,3 @@ def test_fingerprints_bound_the_distance_from_below(sizes, seed):
     marks = symmetry.fingerprint(group, np.stack([x, y]))
     _, distance = symmetry.align(group, x, y[None])
     assert np.linalg.norm(marks[0] - marks[1]) <= np.sqrt(2) * distance[0] + 1e-12
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.sampled_from([(2, 3, 1), (2, 2, 3, 1)]), st.sampled_from(["tanh", "gelu"]), st.integers(0, 2**31))
-def test_halfway_to_where_an_involution_moves_a_point_the_gradient_stays(sizes, activation, seed):
-    group, rng = models.symmetry(sizes, activation), np.random.default_rng(seed)
-    move = symmetry.random_involution(group, rng)
-    x = rng.normal(size=group.dim)
-    assert np.any(move(x) != x)
-    np.testing.assert_array_equal(move(move(x)), x)
-    np.testing.assert_allclose(symmetry.fingerprint(group, x[None]), symmetry.fingerprint(group, move(x)[None]))
-    halfway = (x + move(x)) / 2
-    inputs = jnp.asarray(rng.normal(size=(5, 2)))
-    data = losses.Supervised(inputs, jnp.ones(5), jnp.asarray(0.1))
-    loss = losses.squared_error(models.mlp(activation))
-    network = objective.from_loss(loss, models.init(jax.random.key(0), sizes), data)
-    gradient = np.asarray(objective.value_and_grad(network, jnp.asarray(halfway))[1])
-    np.testing.assert_allclose(move(gradient), gradient, atol=1e-12)
-
-
-def test_where_nothing_can_be_moved_there_is_no_involution():
-    assert symmetry.random_involution(models.symmetry((2, 1, 1), "gelu"), np.random.default_rng(0)) is None

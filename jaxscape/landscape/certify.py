@@ -153,8 +153,7 @@ def certified(
         polished = polish(objective, saddles, 1, config)
         landscape = record(landscape, Search.POLISHED_SADDLES, polished.point)
         good = polished.point.status == Status.CONVERGED
-        found = take(polished, good)
-        landscape = insert_saddles(objective, landscape, found, config, np.full(int(good.sum()), -1))
+        landscape = insert_saddles(objective, landscape, take(polished, good), config)
     return landscape
 
 
@@ -217,19 +216,12 @@ def insert_ends(
     return landscape, ids[same_as]
 
 
-def insert_saddles(
-    objective: Objective,
-    landscape: Landscape,
-    polished: Any,
-    config: ExploreConfig,
-    origins: Int[np.ndarray, " n"],
-) -> Landscape:
-    """Insert certified saddles; descend only from those that are new. A known one is a visit to its minima too, unless
-    the search set out from it, from `origins`: that says nothing of how easily it is found."""
+def insert_saddles(objective: Objective, landscape: Landscape, polished: Any, config: ExploreConfig) -> Landscape:
+    """Insert certified saddles; descend only from those that are new. A known one is a visit to its minima too."""
     states, symmetry = landscape.transition_states, landscape.symmetry
     size = len(states.energies)
     same_as = _same_as(symmetry, states, polished.point)
-    seen = same_as[(same_as < size) & (same_as != origins)]
+    seen = same_as[same_as < size]
     minima = landscape.minima._replace(visits=_visited(landscape.minima.visits, states.minima[seen]))
     landscape = landscape._replace(
         transition_states=states._replace(visits=_visited(states.visits, seen)), minima=minima

@@ -20,10 +20,10 @@ class ExploreConfig:
     """
 
     num_minima: int = 1000
-    coverage: float = 0.99
+    coverage: float = 0.995
     hopping_steps: int = 1000
     num_searches: int = 32
-    num_lanes: int = 8
+    num_lanes: int = 4
     hopping: HoppingConfig = field(default_factory=HoppingConfig)
     band: BandConfig = field(default_factory=BandConfig)
     following: FollowingConfig = field(default_factory=FollowingConfig)

@@ -40,6 +40,8 @@ _COUNTS = ("round", "idle", "hopped")  # of an exploration, for a checkpoint
 _BLOCK = 4  # walkers that hop in one program on a CPU
 _MAXIMA_PER_BAND = 2
 _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lowest minimum when hopping ends
+_BOUND = elastic_band.BandConfig(max_step=0.3, max_steps=100, num_images=48)  # a band that bounds a barrier
+_BOUNDS_AT_ONCE, _BOUNDS_COST = 4, 0.5  # in one program, so that an interruption is soon heard; of all gradients
 _PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
 _FINDS = 8  # of every point, each by a search that did not set out from it, of a landscape that is complete
 _SAME_LOSS = 1e-9  # relative: two copies of a point, but for rounding
@@ -238,9 +240,9 @@ def advance(
 ) -> Exploration:
     """Do one round: hop, until the lowest minimum is sure, then search transition states and descend from them.
 
-    While minima are not joined hopping takes no more gradients than all else. Once all are, and the lowest is sure, it
-    takes a third: what lies behind transition states not yet found is met by hops alone. `on_phase` is told which of
-    `PHASES` comes next, for progress.
+    While minima are not joined hopping takes no more than two thirds of all gradients. Once all are, and the lowest is
+    sure, it takes half: what lies behind transition states not yet found is met by hops alone. `on_phase` is told which
+    of `PHASES` comes next, for progress.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
     landscape, walkers, hopped = exploration.landscape, exploration.walkers, exploration.hopped
@@ -255,11 +257,11 @@ def advance(
     distances = measured(landscape, exploration.distances)
     if len(landscape.minima.energies):
         on_phase(PHASES[1])
-        saddles, origins, landscape = _search_saddles(
+        saddles, landscape = _search_saddles(
             objective, landscape, distances, np.asarray(walkers.step_size), rng, config
         )
         on_phase(PHASES[2])
-        landscape = certify.insert_saddles(objective, landscape, saddles, config, origins)
+        landscape = certify.insert_saddles(objective, landscape, saddles, config)
         num_searches = config.num_searches
     idle = exploration.idle + num_searches if _num_points(landscape) == before else 0
     return Exploration(landscape, walkers, exploration.round + 1, idle, hopped, distances)
@@ -269,14 +271,25 @@ def advance(
 def bound_barriers(
     objective: Objective, exploration: Exploration, config: ExploreConfig = ExploreConfig()
 ) -> Exploration:
-    """Join the parts that are left at the end of an exploration by paths, which cost a band each and no search."""
+    """Join the parts that are left at the end of an exploration by paths, which cost a band each and no search.
+
+    Bands that serve a search are short of images and steps; those that bound a barrier are relaxed once more, with
+    enough of both to lie mostly within 1e-4 of what strings of 64 images reach (`benchmarks/depth.py`).
+    """
     landscape = exploration.landscape
+    if not database.components(landscape).any():
+        return exploration
     distances = measured(landscape, exploration.distances)
     for _ in range(_PASSES):
         if not database.components(landscape, with_paths=True).any():  # nor is there anything to join, if it is empty
             break
         gaps = choose_gaps(landscape, distances)
         landscape, _, _ = _between(objective, landscape, gaps, config)
+    most = int(_BOUNDS_COST * landscape.ledger.evaluations / (_BOUND.num_images * int(_BOUND.max_steps)))
+    lowest = np.argsort(landscape.paths.energies, kind="stable")[: max(most, _BOUNDS_AT_ONCE)]
+    known, images = landscape.paths.minima[lowest], landscape.paths.images[lowest]
+    settings = replace(config, band=_BOUND, num_searches=_BOUNDS_AT_ONCE)
+    _, landscape = _insert_bands(objective, landscape, known, images[:, 0], images[:, -1], settings)
     return exploration._replace(landscape=landscape, distances=distances)
 
 
@@ -341,8 +354,8 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
 def _hop_next(exploration: Exploration, joined: bool) -> bool:
     spent = exploration.landscape.ledger.evaluations
     if enough_found(exploration):
-        return joined and 3 * exploration.hopped <= spent
-    return joined or 2 * exploration.hopped <= spent
+        return joined and 2 * exploration.hopped <= spent
+    return joined or 3 * exploration.hopped <= 2 * spent
 
 
 def _num_points(landscape: Landscape) -> tuple[int, int]:
@@ -423,15 +436,14 @@ def _search_saddles(
     step_sizes: np.ndarray,
     rng: np.random.Generator,
     config: ExploreConfig,
-) -> tuple[Any, Int[np.ndarray, " n"], Landscape]:
+) -> tuple[Any, Landscape]:
     """Search transition states and certify them: between minima, as long as some are not joined; then half of the
-    searches from elsewhere. Return with them the id of the known one that each search set out from, -1 for none."""
+    searches from elsewhere."""
     joined = not database.components(landscape).any()
     pairs = choose_pairs(landscape, distances, config.num_searches // 2 if joined else config.num_searches)
     landscape, starts, vectors = _between(objective, landscape, pairs, config)
     number = config.num_searches - len(starts)
-    landscape, more_starts, more_vectors, more_origins = outward(landscape, number, step_sizes, rng)
-    origins = np.concatenate([np.full(len(starts), -1), more_origins])
+    landscape, more_starts, more_vectors = outward(landscape, number, step_sizes, rng)
     starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
     found = _search(objective, starts, vectors, config)
     landscape = certify.record(landscape, Search.SADDLE_SEARCHES, found.point)
@@ -439,7 +451,7 @@ def _search_saddles(
     polished = certify.polish(objective, found.point.position[converged], 1, config)
     landscape = certify.record(landscape, Search.POLISHED_SADDLES, polished.point)
     good = polished.point.status == Status.CONVERGED
-    return certify.take(polished, good), origins[converged][good], landscape
+    return certify.take(polished, good), landscape
 
 
 def _search(objective: Objective, starts: np.ndarray, vectors: np.ndarray, config: ExploreConfig) -> Any:
@@ -483,16 +495,29 @@ def _between(
             tried.append((i, j))
     if not starts:
         return landscape, nothing, nothing
-    bands, corners, (energies, slack) = _relax(objective, np.array(starts), np.array(ends), config)
-    # An energy costs less than half of a gradient.
-    spent = int(bands.num_evaluations.sum()) + len(starts) * paths.num_energies(corners.shape[1]) // 2
-    landscape = landscape._replace(ledger=ledger.spend(landscape.ledger, spent))
-    known = np.array(tried, int)
-    energies = np.maximum(energies, landscape.minima.energies[known].max(axis=1))  # which rounding may lift above
-    landscape = database.insert_paths(landscape, Paths(known, energies, slack, corners))
+    bands, landscape = _insert_bands(
+        objective, landscape, np.array(tried, int), np.array(starts), np.array(ends), config
+    )
     heights = np.where(bands.maxima, bands.energies, -np.inf)
     order = np.argsort(-heights, axis=1, kind="stable")[:, :_MAXIMA_PER_BAND].T
     band = np.broadcast_to(np.arange(len(starts)), order.shape)
     chosen = np.isfinite(heights[band, order])
     band, image = band[chosen][: config.num_searches], order[chosen][: config.num_searches]
     return landscape, bands.images[band, image], bands.tangents[band, image]
+
+
+def _insert_bands(
+    objective: Objective,
+    landscape: Landscape,
+    known: Int[np.ndarray, "n 2"],
+    starts: np.ndarray,
+    ends: np.ndarray,
+    config: ExploreConfig,
+) -> tuple[Any, Landscape]:
+    """Relax bands between minima, NumPy out, and enter the bounds that they give."""
+    bands, corners, (energies, slack) = _relax(objective, starts, ends, config)
+    # An energy costs less than half of a gradient.
+    spent = int(bands.num_evaluations.sum()) + len(starts) * paths.num_energies(corners.shape[1]) // 2
+    landscape = landscape._replace(ledger=ledger.spend(landscape.ledger, spent))
+    energies = np.maximum(energies, landscape.minima.energies[known].max(axis=1))  # which rounding may lift above
+    return bands, database.insert_paths(landscape, Paths(known, energies, slack, corners))

@@ -27,8 +27,8 @@ class Search(enum.IntEnum):
 
 
 class Ledger(NamedTuple):
-    """`evaluations`: gradients computed, a Hessian counted as many as it has columns; `outcomes (Search, Status)`: how
-    many searches of each kind ended with each status."""
+    """`evaluations`: gradients computed, a Hessian-vector product counted as one, a Hessian with its modes as one for
+    each column, which is what they cost; `outcomes (Search, Status)`: how many searches of each kind ended how."""
 
     evaluations: int
     outcomes: Int[np.ndarray, "searches statuses"]

@@ -171,7 +171,7 @@ def kernel(objective: Objective, config: FollowingConfig) -> lanes.Kernel:
     """Return the saddle search as a kernel for `lanes.run`: jobs are `(start (P,), vector (P,))`."""
 
     def result(state: FollowingState) -> TransitionState:
-        evaluations = state.num_steps * (1 + 2 * config.num_lanczos)
+        evaluations = state.num_steps * (1 + config.num_lanczos)
         point = StationaryPoint(state.position, state.energy, rms(state.gradient), evaluations, state.status)
         return TransitionState(point, state.curvature, state.vector)
 

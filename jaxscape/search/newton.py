@@ -79,7 +79,8 @@ def polish(
         count: polish only this many of the rows, from the first.
 
     Returns:
-        One polished point per start, in order; `num_evaluations` counts a Hessian as `objective.dim` gradients.
+        One polished point per start, in order; `num_evaluations` counts a Hessian with its modes as `objective.dim`
+        gradients.
     """
 
     def move(state: _State) -> tuple[Array, Array, Array]:
@@ -140,14 +141,14 @@ def polish_matrix_free(
         step = pairs.basis.T @ (pairs.coefficients @ (jnp.where(uphill, along, -along) / jnp.where(size > 0, size, 1)))
         return step, state.eigenvalues, state.eigenvector
 
-    iteration = _kernel(objective, config, move, index, 0, 2 * num_products)
+    iteration = _kernel(objective, config, move, index, 0, num_products)
 
     def certify(state: _State) -> tuple[Polished, Array]:
         known = zero_modes(objective, state.position)
         start = jax.random.normal(jax.random.key(0), state.position.shape, state.position.dtype)
         pairs = eigenpair.ritz(product(state.position), project(start, known), num_steps=num_products)
         polished = iteration.result(state)
-        spent = polished.point.num_evaluations + 2 * num_products
+        spent = polished.point.num_evaluations + num_products
         return Polished(
             polished.point._replace(num_evaluations=spent),
             jnp.concatenate([pairs.values[:2], pairs.scale[None]]),

@@ -149,7 +149,7 @@ def descend(
     """
 
     def result(state: PathState) -> StationaryPoint:
-        evaluations = state.num_steps * (3 + 2 * (config.num_lanczos + _NUM_TRACKING))
+        evaluations = state.num_steps * (3 + config.num_lanczos + _NUM_TRACKING)
         return StationaryPoint(state.position, state.energy, rms(state.gradient), evaluations, state.status)
 
     kernel = lanes.Kernel(
