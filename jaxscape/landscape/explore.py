@@ -43,7 +43,7 @@ _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lo
 _BOUND = elastic_band.BandConfig(max_step=0.3, max_steps=100, num_images=48)  # a band that bounds a barrier
 _BOUNDS_AT_ONCE, _BOUNDS_COST = 4, 0.5  # in one program, so that an interruption is soon heard; of all gradients
 _PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
-_FINDS = 8  # of every point, each by a search that did not set out from it, of a landscape that is complete
+_FINDS = 8  # of every point of a landscape that is complete
 _SAME_LOSS = 1e-9  # relative: two copies of a point, but for rounding
 _SAME_ENERGY = 1e-6  # relative: the end of a walk, not polished, and the lowest minimum
 
@@ -188,7 +188,7 @@ def stopped_by(
 
     "complete": the lowest minimum was found by five walkers on their own, certified edges join all minima, each point
     was found eight times, none is estimated unseen, and the next search would find something new with a chance below
-    1 - `config.coverage`. It was wrong once in 200 explorations of small problems (`benchmarks/claims.py`).
+    1 - `config.coverage`. It was never wrong in 200 explorations of small problems (`benchmarks/claims.py`).
     "connected": the first two, and there are `config.num_minima`. Else the part of the budget that is spent: "rounds",
     "gradients" or "seconds".
     """
@@ -274,7 +274,8 @@ def bound_barriers(
     """Join the parts that are left at the end of an exploration by paths, which cost a band each and no search.
 
     Bands that serve a search are short of images and steps; those that bound a barrier are relaxed once more, with
-    enough of both to lie mostly within 1e-4 of what strings of 64 images reach (`benchmarks/depth.py`).
+    enough of both: beside strings of 64 images they lay 0.04 too high on one table, and then 1e-6 (medians;
+    `benchmarks/depth.py`).
     """
     landscape = exploration.landscape
     if not database.components(landscape).any():
