@@ -18,8 +18,15 @@ _NOISE = 0.5  # of the data: what only the data at hand have in common is no sym
 
 
 class _Axis(NamedTuple):
+    """An axis of an array, or one that it is made of: `part (units, width)` says where the weights of each unit are."""
+
     leaf: int
     axis: int
+    part: Int[np.ndarray, "units width"]
+
+    @property
+    def size(self) -> int:
+        return len(self.part)
 
 
 def of(params: Any, loss: Callable[[Any, Any], Any], data: Any = None) -> Symmetry:
@@ -41,20 +48,52 @@ def of(params: Any, loss: Callable[[Any, Any], Any], data: Any = None) -> Symmet
         return abs(float(evaluate(jnp.asarray(moved, dtype))) - before) <= rounding
 
     used = [not same(_changed(point, each.ravel(), rng)) for each in indices]
-    axes = [_Axis(i, k) for i, each in enumerate(indices) if used[i] for k, size in enumerate(each.shape) if size > 1]
-    groups: list[list[_Axis]] = []
-    for size in sorted({indices[i].shape[k] for i, k in axes}):
-        left = [axis for axis in axes if indices[axis.leaf].shape[axis.axis] == size]
-        for chosen in _subsets(left):
-            if all(axis in left for axis in chosen) and all(
-                same(_permuted(point, indices, chosen, order))
-                for order in (np.roll(np.arange(size), 1), np.r_[1, 0, np.arange(2, size)])
+    axes = [
+        _Axis(i, k, _part(each, k))
+        for i, each in enumerate(indices)
+        if used[i]
+        for k, size in enumerate(each.shape)
+        if size > 1
+    ]
+    groups: list[tuple[_Axis, ...]] = []
+
+    def take(candidates: list[_Axis]) -> None:
+        """Enter the sets of axes of one length that may be permuted together, none of them used twice."""
+        gone: set[tuple[int, int]] = set()
+        for chosen in _subsets(candidates):
+            orders = (np.roll(np.arange(chosen[0].size), 1), np.r_[1, 0, np.arange(2, chosen[0].size)])
+            if not any(axis[:2] in gone for axis in chosen) and all(
+                same(_permuted(point, chosen, order)) for order in orders
             ):
-                groups.append(list(chosen))
-                left = [axis for axis in left if axis not in chosen]
-    layers = [_layer(group, indices, point, 10 * rounding, evaluate, rng) for group in groups]
+                groups.append(chosen)
+                gone.update(axis[:2] for axis in chosen)
+
+    for size in sorted({axis.size for axis in axes}):
+        take([axis for axis in axes if axis.size == size])
+    # Behind a flattened image an axis holds channels and places: looked at where units are left without one.
+    taken = {axis[:2] for group in groups for axis in group}
+    left = [axis for axis in axes if axis[:2] not in taken]
+    for size in sorted({axis.size for axis in left}):
+        composed = [part for axis in left for part in _split(indices[axis.leaf], axis, size)]
+        if composed:
+            take([*(axis for axis in left if axis.size == size), *composed])
+    layers = [_layer(group, point, 10 * rounding, evaluate, rng) for group in groups]
     odd = bool(layers) and all(same(_flipped(point, layer)) for layer in layers)
     return Symmetry(tuple(_in_order(layers)), dim=objective.dim, odd=odd)
+
+
+def _part(indices: np.ndarray, axis: int) -> Int[np.ndarray, "units width"]:
+    return np.moveaxis(indices, axis, 0).reshape(indices.shape[axis], -1)
+
+
+def _split(indices: np.ndarray, axis: _Axis, size: int) -> list[_Axis]:
+    """Take an axis for that of places and `size` channels, the channels last or first."""
+    number, rest = divmod(axis.size, size)
+    if rest or number == 1:
+        return []
+    before, after = indices.shape[: axis.axis], indices.shape[axis.axis + 1 :]
+    last, first = (indices.reshape(*before, *both, *after) for both in ((number, size), (size, number)))
+    return [_Axis(*axis[:2], _part(last, axis.axis + 1)), _Axis(*axis[:2], _part(first, axis.axis))]
 
 
 def _noisy(data: Any) -> Any:
@@ -92,10 +131,10 @@ def _subsets(axes: list[_Axis]) -> Iterator[tuple[_Axis, ...]]:
         yield from itertools.combinations(axes, number)
 
 
-def _permuted(point: np.ndarray, indices: list[np.ndarray], axes: tuple[_Axis, ...], order: np.ndarray) -> np.ndarray:
+def _permuted(point: np.ndarray, axes: tuple[_Axis, ...], order: np.ndarray) -> np.ndarray:
     moved = point.copy()
-    for i, k in axes:
-        moved[indices[i]] = np.take(moved[indices[i]], order, axis=k)
+    for axis in axes:
+        moved[axis.part] = moved[axis.part[order]]
     return moved
 
 
@@ -106,15 +145,14 @@ def _flipped(point: np.ndarray, layer: HiddenLayer) -> np.ndarray:
 
 
 def _layer(
-    axes: list[_Axis],
-    indices: list[np.ndarray],
+    axes: tuple[_Axis, ...],
     point: np.ndarray,
     rounding: float,
     evaluate: Callable[[Any], Any],
     rng: np.random.Generator,
 ) -> HiddenLayer:
     """Sort the weights of units: without the outgoing ones nothing else about a unit matters."""
-    parts = [np.moveaxis(indices[i], k, 0).reshape(indices[i].shape[k], -1) for i, k in axes]
+    parts = [axis.part for axis in axes]
     outgoing: list[int] = []
     unit = np.concatenate([part[0] for part in parts])
     elsewhere = np.setdiff1d(np.arange(len(point)), unit)

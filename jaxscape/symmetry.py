@@ -266,7 +266,8 @@ def of(params: Any, loss: Callable[[Any, Any], Any], data: Any = None) -> Symmet
     Axes of the parameters that are equally long may belong to the units of one layer: the rows of one array, the
     columns of another. A set of axes does, if permuting all of them together leaves the loss as it is, at random
     parameters, on the data with noise added. So convolutions (whose channels are axes) and layers with a normalisation
-    are found as well. What is not found: units that share an axis with something else, as behind a flattened image.
+    are found as well, also where the image is flattened behind them and an axis holds channels and places. What is not
+    found: units that share an axis with something else.
 
     Args:
         params: a pytree of arrays; only shapes and dtypes are used. Leaves that are no arrays of numbers count for

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,57 @@ def test_channels_of_a_convolution_are_found_and_images_are_not_permuted():
     assert layer.units.shape == (5, 3 * 3 * 2 + 1 + 1 + 2)
     assert layer.outgoing.shape == (5, 2)
     assert not found.odd
+
+
+@pytest.mark.parametrize(("order", "odd"), [((0, 1, 2), False), ((0, 2, 1), True)])
+def test_channels_behind_a_flattened_signal_are_those_of_brute_force(order, odd):
+    channels, places = 3, 4
+    act = jnp.tanh if odd else jax.nn.softplus
+
+    def outputs(params, signals):
+        windows = jnp.stack([signals[:, i : i + places] for i in range(2)], axis=2)
+        maps = act(windows @ params["kernel"] + params["shift"])  # signals, places, channels
+        hidden = act(maps.transpose(order).reshape(len(signals), -1) @ params["dense"] + params["bias"])
+        return hidden @ params["out"]
+
+    def loss(params, data):
+        squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+        return jnp.mean((outputs(params, data[0]) - data[1]) ** 2) + 1e-3 * squares
+
+    shapes = {"kernel": (2, channels), "shift": (channels,), "dense": (channels * places, 2), "bias": (2,)}
+    shapes |= {"out": (2,)}
+    params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    data = jax.random.normal(jax.random.key(0), (6, places + 1)), Y[:6, 0]
+    group = js.symmetry.of(params, loss, data)
+    assert [layer.units.shape for layer in group.layers] == [(channels, 2 + 1 + 2 * places), (2, channels * places + 2)]
+    assert group.odd == odd
+    problem = js.from_loss(loss, params, data)
+    one, other = np.random.default_rng(0).normal(size=(2, problem.dim))
+
+    def moved(which, signs, units, flips):
+        p = problem.unravel(jnp.asarray(one))
+        which, units = jnp.asarray(which), jnp.asarray(units)
+        p |= {"kernel": p["kernel"][:, which] * signs, "shift": p["shift"][which] * signs}
+        shape = (places, channels, 2) if order == (0, 1, 2) else (channels, places, 2)
+        dense = p["dense"].reshape(shape)
+        dense = dense[:, which] * signs[:, None] if order == (0, 1, 2) else dense[which] * signs[:, None, None]
+        p |= {"dense": dense.reshape(-1, 2)[:, units] * flips, "out": p["out"][units] * flips}
+        p |= {"bias": p["bias"][units] * flips}
+        return np.asarray(js.objective.ravel(p))
+
+    free = [-1.0, 1.0] if odd else [1.0]
+    copies = [
+        moved(which, jnp.array(signs), units, jnp.array(flips))
+        for which in itertools.permutations(range(channels))
+        for signs in itertools.product(free, repeat=channels)
+        for units in itertools.permutations(range(2))
+        for flips in itertools.product(free, repeat=2)
+    ]
+    energies = js.objective.values(problem, jnp.asarray(np.array(copies)))
+    np.testing.assert_allclose(energies, energies[0], rtol=1e-12)
+    _, distance = js.symmetry.align(group, other, np.array(copies))
+    nearest = np.linalg.norm(np.array(copies) - other, axis=1).min()
+    assert distance.min() == pytest.approx(nearest, rel=1e-12)  # two layers of units: a descent, which some start ends
 
 
 def test_what_only_the_data_have_in_common_is_no_symmetry():
