@@ -90,6 +90,28 @@ def spread(function: Callable[[_J], _R], jobs: Sequence[_J]) -> list[_R]:
         return list(pool.map(for_thread(function), jobs))
 
 
+def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
+    """Call a compiled `run(*rows, count=)` on batches of one shape, so that it is compiled once; NumPy out.
+
+    The rows are dealt out to all cores in use.
+    """
+    n = len(jax.tree.leaves(rows)[0])
+    size = min(batch, max(-(-n // cores_in_use()), 1))
+
+    def part(first: int) -> Any:
+        count = min(size, n - first)
+
+        def fill(leaf: np.ndarray) -> jax.Array:
+            filled = np.zeros((batch, *leaf.shape[1:]), leaf.dtype)
+            filled[:count] = leaf[first : first + count]
+            return on_device(filled)
+
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], run(*jax.tree.map(fill, rows), count=count))
+
+    results = spread(part, range(0, max(n, 1), size))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS and LAPACK run in the thread that calls them.

@@ -2,14 +2,13 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxscape.cores import cores_in_use, on_device, one_blas_thread, spread
+from jaxscape.cores import on_device, one_blas_thread, padded
 from jaxscape.landscape import database, ledger
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape, Minima, Points, TransitionStates
@@ -32,28 +31,6 @@ _STEPS_OFF = 4  # times to step off a saddle that a descent ended on
 def take(tree: Any, index: Any) -> Any:
     """Index the first axis of every leaf."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
-    """Call a compiled `run(*rows, count=)` on batches of one shape, so that it is compiled once; NumPy out.
-
-    The rows are dealt out to all cores in use.
-    """
-    n = len(jax.tree.leaves(rows)[0])
-    size = min(batch, max(-(-n // cores_in_use()), 1))
-
-    def part(first: int) -> Any:
-        count = min(size, n - first)
-
-        def fill(leaf: np.ndarray) -> Array:
-            filled = np.zeros((batch, *leaf.shape[1:]), leaf.dtype)
-            filled[:count] = leaf[first : first + count]
-            return on_device(filled)
-
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], run(*jax.tree.map(fill, rows), count=count))
-
-    results = spread(part, range(0, max(n, 1), size))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
 
 
 def record(landscape: Landscape, search: Search, points: StationaryPoint) -> Landscape:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread, spread
+from jaxscape.cores import for_thread, num_cores, on_device, one_blas_thread, padded, spread
 from jaxscape.landscape import certify, coverage, database, doubts, ledger, paths
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.connect import NO_DISTANCES, Distances, choose_gaps, choose_pairs, measured
@@ -457,12 +457,12 @@ def _search_saddles(
 
 def _search(objective: Objective, starts: np.ndarray, vectors: np.ndarray, config: ExploreConfig) -> Any:
     run = functools.partial(following.search, objective, config=config.following, num_lanes=config.num_lanes)
-    return certify.padded(run, config.num_searches, starts, vectors)
+    return padded(run, config.num_searches, starts, vectors)
 
 
 def _relax(objective: Objective, starts: np.ndarray, ends: np.ndarray, config: ExploreConfig) -> Any:
     run = functools.partial(_band, objective, config=config.band, num_lanes=config.num_lanes)
-    return certify.padded(run, config.num_searches, starts, ends)
+    return padded(run, config.num_searches, starts, ends)
 
 
 @program(static_argnames=("num_lanes",))

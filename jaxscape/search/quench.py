@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxscape.cores import cores_in_use, on_device, spread
+from jaxscape.cores import cores_in_use, on_device, padded
 from jaxscape.objective import Objective, check_points, value, value_and_grad
 from jaxscape.programs import program
 from jaxscape.search import gauss_newton, lanes, lbfgs
@@ -59,16 +59,8 @@ def quench(
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((objective, starts, config)))
     if count is not None or traced or size == len(starts):
         return _run(objective, starts, config, num_lanes=num_lanes, count=count)
-    rows = np.asarray(starts)
-    parts = [rows[first : first + size] for first in range(0, len(rows), size)]
-
-    def run(part: np.ndarray) -> StationaryPoint:
-        filled = np.zeros((size, rows.shape[1]), rows.dtype)
-        filled[: len(part)] = part
-        ends = _run(objective, on_device(filled), config, num_lanes=num_lanes, count=len(part))
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(part)], ends)
-
-    return jax.tree.map(lambda *leaves: on_device(np.concatenate(leaves)), *spread(run, parts))
+    run = functools.partial(_run, objective, config=config, num_lanes=num_lanes)
+    return jax.tree.map(on_device, padded(run, size, np.asarray(starts)))
 
 
 @program(static_argnames=("num_lanes",))
