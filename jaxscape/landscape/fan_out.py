@@ -50,6 +50,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -57,7 +59,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxscape.cores import num_cores
+from jaxscape import programs
+from jaxscape.cores import num_cores, use_all_cores
 from jaxscape.landscape import database
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
@@ -126,9 +129,7 @@ def explore_on(
     ):
         raise ValueError("make holds JAX arrays, which a worker receives in float32: give it NumPy arrays")
     if executor is None:
-        # Never forked: JAX has threads.
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(shards, num_cores()), mp_context=spawn) as pool:
+        with processes(min(shards, num_cores())) as pool:
             return explore_on(pool, make, starts, key, config, shards=shards, budget=budget, on_shard=on_shard)
     rows, settings = np.asarray(starts, np.float64), pickle.dumps((config, budget))
     calls: dict[int, Call] = {}
@@ -152,6 +153,26 @@ def explore_on(
     if (doubt := empty_because(merged)) is not None:
         warnings.warn(f"no minimum was found: {doubt}", stacklevel=2)
     return merged
+
+
+@contextmanager
+def processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Give worker processes that share the cores and the kept programs; they end at once if this one is interrupted."""
+    others = set(multiprocessing.active_children())
+    spawn = multiprocessing.get_context("spawn")  # Never forked: JAX has threads.
+    share = max(num_cores() // number, 1)
+    with ProcessPoolExecutor(number, spawn, _set_up, (share, programs.kept_in())) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+def _set_up(cores: int, folder: Path | None) -> None:
+    use_all_cores(cores)
+    programs.keep_in(folder)
 
 
 def _explore_shard(

@@ -1,27 +1,20 @@
 """A table's landscape explored by several processes, each on its own, before this one goes on from what they found."""
 
 import functools
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from jaxscape import programs
-from jaxscape.cores import num_cores, use_all_cores
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.explore import Budget
-from jaxscape.landscape.fan_out import explore_on
+from jaxscape.landscape.fan_out import explore_on, processes
 from jaxscape.objective import Objective
 from jaxscape.symmetry import Symmetry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from jaxscape.table.problem import Problem
 
 
@@ -57,31 +50,11 @@ def explored_by_workers(
         on_worker(len(ended))
 
     make = functools.partial(_objective_and_symmetry, problem_of)
-    with _pool(workers) as pool:
-        key = jax.random.fold_in(made.key, 3)
+    key = jax.random.fold_in(made.key, 3)
+    with processes(workers) as pool:
         return explore_on(pool, make, starts, key, settings, shards=workers, budget=budget, on_shard=count)
 
 
 def _objective_and_symmetry(problem_of: Callable[[], "Problem"]) -> tuple[Objective, Symmetry]:
     made = problem_of()
     return made.objective, made.symmetry
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give worker processes that share the cores and the kept programs; they end at once if this one is interrupted."""
-    others = set(multiprocessing.active_children())
-    spawn = multiprocessing.get_context("spawn")  # Never forked: JAX has threads.
-    share = max(num_cores() // workers, 1)
-    with ProcessPoolExecutor(workers, spawn, _set_up, (share, programs.kept_in())) as pool:
-        try:
-            yield pool
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-
-
-def _set_up(cores: int, folder: "Path | None") -> None:
-    use_all_cores(cores)
-    programs.keep_in(folder)
