@@ -240,19 +240,21 @@ def advance(
 ) -> Exploration:
     """Do one round: hop, until the lowest minimum is sure, then search transition states and descend from them.
 
-    While minima are not joined hopping takes no more than two thirds of all gradients. Once all are, and the lowest is
-    sure, it takes half: what lies behind transition states not yet found is met by hops alone. `on_phase` is told which
-    of `PHASES` comes next, for progress.
+    Until the lowest minimum is sure hopping takes a third of all gradients, and then, once all minima are joined, half:
+    what lies behind transition states not yet found is met by hops alone. `on_phase` is told which of `PHASES` comes
+    next, for progress.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
     landscape, walkers, hopped = exploration.landscape, exploration.walkers, exploration.hopped
     before = _num_points(landscape)
     num_searches = 0
-    joined = not database.components(landscape).any()
-    if _hop_next(exploration, joined):
+    while _hop_next(now := exploration._replace(landscape=landscape, walkers=walkers, hopped=hopped)):
         on_phase(PHASES[0])
-        landscape, walkers, num_searches = _hop(objective, landscape, walkers, config)
+        landscape, walkers, num_hops = _hop(objective, landscape, walkers, config)
+        num_searches += num_hops
         hopped += config.hopping_steps * len(walkers.energy)
+        if enough_found(now) or len(landscape.minima.energies) == 0:
+            break
     # As long as there is no minimum the hops are the searches, and the first quenches may still be under way.
     distances = measured(landscape, exploration.distances)
     if len(landscape.minima.energies):
@@ -352,11 +354,11 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
     return Exploration(landscape, walkers, done, idle, hopped, measured(landscape))
 
 
-def _hop_next(exploration: Exploration, joined: bool) -> bool:
+def _hop_next(exploration: Exploration) -> bool:
     spent = exploration.landscape.ledger.evaluations
-    if enough_found(exploration):
-        return joined and 2 * exploration.hopped <= spent
-    return joined or 3 * exploration.hopped <= 2 * spent
+    if not enough_found(exploration):
+        return spent == 0 or 3 * exploration.hopped <= spent
+    return 2 * exploration.hopped <= spent and not database.components(exploration.landscape).any()
 
 
 def _num_points(landscape: Landscape) -> tuple[int, int]:

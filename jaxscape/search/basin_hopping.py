@@ -34,8 +34,8 @@ class HoppingConfig:
     adapts; `descent`: the minimiser, by its settings.
     """
 
-    temperature: Float[Array, "*B"] | float = 0.02
-    step_size: Float[Array, "*B"] | float = 1.0
+    temperature: Float[Array, "*temperatures"] | float = 0.02
+    step_size: Float[Array, "*sizes"] | float = 1.0
     min_step: Float[Array, ""] | float = 1e-2
     max_step: Float[Array, ""] | float = 10.0
     descent: LbfgsConfig | GaussNewtonConfig = LbfgsConfig()  # noqa: RUF009  (frozen)

@@ -39,10 +39,10 @@ class FollowingConfig:
     step.
     """
 
-    tolerance: Float[Array, ""] | float = 1e-6
+    tolerance: Float[Array, ""] | float = 1e-5
     max_uphill: Float[Array, ""] | float = 0.1
-    max_step: Float[Array, ""] | float = 0.2
-    max_steps: Int[Array, ""] | int = 400
+    max_step: Float[Array, ""] | float = 0.4
+    max_steps: Int[Array, ""] | int = 800
     patience: Int[Array, ""] | int = 30
     num_lanczos: int = field(default=4, metadata={"static": True})
 
