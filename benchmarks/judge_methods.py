@@ -85,8 +85,8 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
     def remembered(x: pd.DataFrame, y: pd.Series, task: str, seed: int) -> Any:
         key = (function.__name__, id(x), task, seed)
         if key not in _shared:
-            _shared[key] = function(x, y, task, seed)
-        return _shared[key]
+            _shared[key] = x, function(x, y, task, seed)  # with the table: the id of one that is gone is given again
+        return _shared[key][1]
 
     return remembered
 
