@@ -7,7 +7,7 @@ restarts minimise from random weights until they have spent the gradients of the
 merges of the tree that a transition state certifies, the others are bounds by paths. `above`: how far the bounds lie
 above those of other code, strings of 64 images that relax by steepest descent from the straight line between the same
 two ends (E, Ren & Vanden-Eijnden, J. Chem. Phys. 126, 164103, 2007), sampled 32 times on each stretch: the median, the
-largest, and how many of up to 16 drawn are within 1e-4. Seconds are those of the exploration, compiling apart.
+largest, and how many of up to `--strings` drawn are within 1e-4. Seconds are those of the exploration, compiling apart.
 """
 
 import argparse
@@ -35,7 +35,6 @@ _BATCH = 64
 _SAME = 1e-6  # relative
 _CLOSE = 1e-4
 _IMAGES, _SAMPLES, _STEPS = 64, 32, 2000  # of a string
-_MOST_STRINGS = 16  # of a landscape, drawn from all
 _STEP = 0.5  # of steepest descent, over the largest curvature at the ends
 
 
@@ -66,12 +65,12 @@ def string_bounds(objective: Any, starts: jax.Array, ends: jax.Array) -> jax.Arr
     return jax.lax.map(lambda pair: relaxed(*pair), (starts, ends))
 
 
-def above_strings(objective: Any, landscape: Any) -> np.ndarray:
+def above_strings(objective: Any, landscape: Any, most: int) -> np.ndarray:
     """Return how far each path that joins parts lies above a string between the same ends."""
     paths, tree = landscape.paths, tree_of(landscape)
     used = np.flatnonzero(np.isin(paths.energies, tree.energies[~tree.certified]))
-    if len(used) > _MOST_STRINGS:
-        used = np.random.default_rng(0).choice(used, _MOST_STRINGS, replace=False)
+    if len(used) > most:
+        used = np.random.default_rng(0).choice(used, most, replace=False)
     if len(used) == 0:
         return np.empty(0)
     images = paths.images[used]
@@ -91,7 +90,7 @@ def restarted(objective: Any, sizes: tuple[int, ...], seed: int, gradients: int)
     return lowest, number
 
 
-def measure(name: str, gradients: float, seconds: float) -> dict[str, Any]:
+def measure(name: str, gradients: float, seconds: float, strings: int) -> dict[str, Any]:
     judged = load(name)
     dataset = split(judged.x, judged.y, judged.task, 0).dataset
     made = tables.problem(dataset, tables.PAPER)
@@ -124,7 +123,7 @@ def measure(name: str, gradients: float, seconds: float) -> dict[str, Any]:
         "transition_states": len(found.transition_states.energies),
         "parts": int(database.components(found).max()) + 1,
         "certified": float(tree.certified.mean()) if len(tree.energies) else 1.0,
-        "above_strings": above_strings(made.objective, found).tolist(),
+        "above_strings": above_strings(made.objective, found, strings).tolist(),
         "hopped": state.hopped,
         "gradients": spent,
         "stopped_by": ended,
@@ -138,8 +137,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="TABLE", help="tables of the judge by name")
     parser.add_argument("--gradients", type=float, default=1e6)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--strings", type=int, default=16, help="of a landscape, at most")
     parser.add_argument("--out", type=Path)
-    options = arguments(parser, "--only signs/0 --gradients 2e4 --out {folder}/depth.json")
+    options = arguments(parser, "--only signs/0 --gradients 2e4 --strings 1 --out {folder}/depth.json")
     jax.config.update("jax_enable_x64", True)
     use_all_cores()
     chosen = [name for name in names(seeds=5, runs=1) if half(name) == options.half and not name.startswith("grid")]
@@ -148,7 +148,7 @@ def main() -> None:
     rows, lines = [], []
     print(head(columns))
     for name in options.only or chosen:
-        row = measure(name, options.gradients, options.seconds)
+        row = measure(name, options.gradients, options.seconds, options.strings)
         rows.append(row)
         cells = [name, row["weights"], row["rows"], f"{row['lowest']:.6f}", f"{row['lowest_of_restarts']:.6f}"]
         cells += [row["verdict"], row["minima"], row["transition_states"], row["parts"], f"{row['certified']:.3f}"]
