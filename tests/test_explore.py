@@ -23,6 +23,8 @@ from jaxscape import (
 )
 from jaxscape.landscape import certify, doubts, ledger
 from jaxscape.landscape import explore as stages
+from jaxscape.search.basin_hopping import HoppingConfig
+from jaxscape.search.lbfgs import LbfgsConfig
 
 # An exhaustive search independent of this library: energies of all stationary points up to symmetry.
 XOR_MINIMA = [0.08937791] * 2 + [0.39009593] * 4 + [0.69314718]
@@ -195,6 +197,18 @@ def test_quenches_longer_than_a_few_rounds_are_waited_for():
     assert (
         len(explore(problem, group, starts, jax.random.key(1), config, budget=Budget(rounds=20)).minima.energies) >= 1
     )
+
+
+def test_where_descents_end_without_a_minimum_hops_go_on():
+    problem, group = surfaces.xor()
+    config = ExploreConfig(hopping_steps=8, hopping=HoppingConfig(descent=LbfgsConfig(max_evaluations=4)))
+    key = jax.random.key(1)
+    state = stages.start(problem, group, jax.random.normal(jax.random.key(0), (1, problem.dim)), key, config)
+    for number in range(1, 4):
+        state = stages.advance(problem, state, key, config)
+        assert state.hopped == number * config.hopping_steps
+    assert state.landscape.ledger.evaluations > 0
+    assert len(state.landscape.minima.energies) == 0
 
 
 def test_of_more_than_enough_minima_hops_keep_the_lowest(xor):

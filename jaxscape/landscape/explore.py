@@ -357,7 +357,7 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
 def _hop_next(exploration: Exploration) -> bool:
     spent = exploration.landscape.ledger.evaluations
     if not enough_found(exploration):
-        return spent == 0 or 3 * exploration.hopped <= spent
+        return len(exploration.landscape.minima.energies) == 0 or 3 * exploration.hopped <= spent
     return 2 * exploration.hopped <= spent and not database.components(exploration.landscape).any()
 
 
