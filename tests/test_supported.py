@@ -1,6 +1,8 @@
 """The main job as it is by default, at the penalties that the data support, from the command line on a small table."""
 
 import json
+import signal
+import threading
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import scipy.optimize
 
 from jaxscape import __main__ as command
 from jaxscape import database
-from jaxscape.table import datasets, problem
+from jaxscape.table import datasets, explain, problem
 
 COLUMNS = ["c0", "c1", "c2", "driver", "c4", "c5", "c6", "kind"]
 
@@ -119,6 +121,25 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(report, csv, tmp_path
     assert "was made at other penalties" in capsys.readouterr().err
     assert command.main([*arguments(csv, out), "--resume", "--penalty", "0.01"]) == 2
     assert "another penalty" in capsys.readouterr().err
+
+
+def test_ctrl_c_does_not_wait_for_the_importance_of_the_columns(csv, tmp_path, monkeypatch, capsys):
+    released, threads, main = threading.Event(), [], threading.main_thread()
+
+    def measured(*given, **named):
+        threads.append(threading.current_thread())
+        signal.pthread_kill(main.ident, signal.SIGINT)
+        released.wait(60)
+        raise AssertionError("waited for")
+
+    monkeypatch.setattr(explain, "column_importance", measured)
+    try:
+        assert command.main(arguments(csv, tmp_path / "report")) == 130
+        # A call of a compiled program, which this stands for, would not let go of the thread that is interrupted.
+        assert not released.is_set() and main not in threads
+    finally:
+        released.set()
+    assert "stopped; go on with --resume" in capsys.readouterr().err
 
 
 def test_other_losses_take_the_penalties_of_the_likelihood(csv, tmp_path):

@@ -176,22 +176,21 @@ def explain_dataset(
     together_train = predict.together(members, kind, dataset.x_train)
     if kind.is_quantity:
         dataset = calibrated(dataset, together_train)
-    # Other models are fitted while programs compile and run.
+    # Other models are fitted while programs compile and run, and this thread, which Ctrl-C interrupts, only waits.
     pool = concurrent.futures.ThreadPoolExecutor()
     compared = pool.submit(for_thread(baselines.fit), dataset, config.seed, together)
     conserved_later = pool.submit(for_thread(_conserved_weights), explored, models, dataset, config)
-    copies = attribution.near_copies(dataset.x_train, dataset.column)
+    measure = functools.partial(
+        column_importance,
+        jax.random.fold_in(key, 1),
+        members,
+        dataset,
+        aim=config.aim,
+        seed=config.seed,
+        groups=attribution.near_copies(dataset.x_train, dataset.column),
+    )
     importance, marginal = (
-        column_importance(
-            jax.random.fold_in(key, 1),
-            members,
-            dataset,
-            aim=config.aim,
-            seed=config.seed,
-            groups=copies,
-            conditional=conditional,
-        )
-        for conditional in (True, False)
+        pool.submit(for_thread(measure), conditional=conditional).result() for conditional in (True, False)
     )
     ranked = _ranking(explored, members, dataset, importance, marginal, rng)
     progress(0.95, "testing the conserved weights")
