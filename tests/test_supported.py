@@ -136,7 +136,8 @@ def test_ctrl_c_does_not_wait_for_the_importance_of_the_columns(csv, tmp_path, m
     try:
         assert command.main(arguments(csv, tmp_path / "report")) == 130
         # A call of a compiled program, which this stands for, would not let go of the thread that is interrupted.
-        assert not released.is_set() and main not in threads
+        assert not released.is_set()
+        assert main not in threads
     finally:
         released.set()
     assert "stopped; go on with --resume" in capsys.readouterr().err
