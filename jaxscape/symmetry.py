@@ -16,6 +16,8 @@ from scipy.optimize import linear_sum_assignment
 from jaxscape import clusters
 
 _MAX_SWEEPS = 50
+_MAX_UNITS = 8  # of which all subsets are gone through, for many pairs at once
+_MAX_NUMBERS = 1 << 18  # that fit the cache
 
 
 class HiddenLayer(NamedTuple):
@@ -130,6 +132,38 @@ def _align_layer(
     signs = np.where(overlap[new, old] < 0, -1.0, 1.0) if odd else np.ones(len(new))
     row[layer.units] = row[layer.units[old]] * signs[:, None]
     return True
+
+
+def aligned_distances(
+    symmetry: Symmetry, x: Float[np.ndarray, "n P"], y: Float[np.ndarray, "n P"]
+) -> Float[np.ndarray, " n"]:
+    """Return how far each point is from the other of its row after `align`, which for networks of one narrow hidden
+    layer takes a microsecond."""
+    if symmetry.num_atoms or len(symmetry.layers) != 1 or len(symmetry.layers[0].bias) > _MAX_UNITS:
+        return np.array([align(symmetry, one, other[None])[1][0] for one, other in zip(x, y, strict=True)], float)
+    rows = max(_MAX_NUMBERS // symmetry.dim, 1)
+    parts = [_distances(symmetry, x[first : first + rows], y[first : first + rows]) for first in range(0, len(x), rows)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _distances(symmetry: Symmetry, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " n"]:
+    units = symmetry.layers[0].units
+    free = np.setdiff1d(np.arange(symmetry.dim), units)
+    # A product for each pair: its last digit is the same whatever the others are.
+    gain = x[:, units] @ np.swapaxes(y[:, units], 1, 2)
+    overlap = _best_assignments(np.abs(gain) if symmetry.odd else gain) + np.sum(x[:, free] * y[:, free], axis=1)
+    return np.asarray(np.sqrt(np.maximum(np.sum(x**2, axis=1) + np.sum(y**2, axis=1) - 2 * overlap, 0)))
+
+
+def _best_assignments(gain: Float[np.ndarray, "n H H"]) -> Float[np.ndarray, " n"]:
+    """Return the highest sum of gains of an assignment of rows to columns: of the first rows to any set of columns, the
+    sets in the order of their bits."""
+    size, best = gain.shape[1], [np.zeros(len(gain))]
+    for columns in range(1, 1 << size):
+        row = columns.bit_count() - 1
+        chosen = [j for j in range(size) if columns >> j & 1]
+        best.append(np.max([best[columns ^ 1 << j] + gain[:, row, j] for j in chosen], axis=0))
+    return best[-1]
 
 
 def nth_copy(

@@ -38,6 +38,18 @@ def test_alignment_of_one_hidden_layer_is_the_best_of_the_whole_group(units, inp
 
 
 @settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.sampled_from(["tanh", "gelu"]), st.integers(0, 99))
+def test_distances_of_many_pairs_are_those_after_alignment_one_by_one(units, activation, seed):
+    group = models.symmetry((2, units, 1), activation)
+    x, y = np.random.default_rng(seed).normal(size=(2, 6, group.dim))
+    found = symmetry.aligned_distances(group, x, y)
+    expected = [symmetry.align(group, one, other[None])[1][0] for one, other in zip(x, y, strict=True)]
+    np.testing.assert_allclose(found, expected)
+    # To the last digit, whatever pairs are beside: a resumed exploration measures others at once.
+    np.testing.assert_array_equal(symmetry.aligned_distances(group, x[4:], y[4:]), found[4:])
+
+
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from([(2, 3, 1), (2, 3, 4, 1), (2, 2, 3, 2, 1)]), st.integers(0, 2**31))
 def test_the_group_leaves_the_loss_and_the_fingerprint_and_alignment_undoes_it(sizes, seed):
     group = models.symmetry(sizes, "tanh")

@@ -8,9 +8,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
 
+from jaxscape.cores import cores_in_use
 from jaxscape.landscape import database
 from jaxscape.landscape.database import Landscape
-from jaxscape.symmetry import align, fingerprint
+from jaxscape.symmetry import aligned_distances, fingerprint
 
 # Up to how many pairs all distances are computed, and of how many neighbours beyond: to align two clusters takes
 # milliseconds, two networks some thirtieth of one.
@@ -46,18 +47,19 @@ def measured(landscape: Landscape, known: Distances = NO_DISTANCES) -> Distances
     else:
         marks = fingerprint(landscape.symmetry, landscape.minima.positions)
         number = _NUM_NEIGHBOURS_OF_CLUSTERS if clusters else _NUM_NEIGHBOURS
-        _, near = KDTree(marks).query(marks, k=min(number + 1, size))
-        both = np.column_stack([np.repeat(np.arange(size), near.shape[1]), near.ravel()])
-        pairs = np.unique(np.sort(both[both[:, 0] != both[:, 1]], axis=1), axis=0)
+        _, near = KDTree(marks).query(marks, k=min(number + 1, size), workers=cores_in_use())
+        first, second = np.repeat(np.arange(size), near.shape[1]), near.ravel()
+        keys = np.unique(np.minimum(first, second) * size + np.maximum(first, second))
+        pairs = np.column_stack(np.divmod(keys, size))
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     keys, old = pairs @ [size, 1], known.pairs @ [size, 1]
     at = np.minimum(np.searchsorted(old, keys), max(len(old) - 1, 0))
     is_known = old[at] == keys if len(old) else np.zeros(len(keys), bool)
     lengths = np.empty(len(pairs))
     lengths[is_known] = known.lengths[at[is_known]]
     positions = landscape.minima.positions
-    for i in np.unique(pairs[~is_known, 1]):
-        own = ~is_known & (pairs[:, 1] == i)
-        _, lengths[own] = align(landscape.symmetry, positions[i], positions[pairs[own, 0]])
+    new = pairs[~is_known]
+    lengths[~is_known] = aligned_distances(landscape.symmetry, positions[new[:, 1]], positions[new[:, 0]])
     return Distances(pairs, lengths, size)
 
 
