@@ -155,7 +155,10 @@ def test_a_descent_that_ends_on_a_saddle_goes_on_to_a_minimum(xor):
 def test_outcomes_of_all_searches_are_on_record(xor):
     _, _, _, found, saved = xor
     outcomes = ledger.to_names(found.ledger)
-    assert sum(outcomes["saddle searches"].values()) == len(saved) * CONFIG.num_searches
+    searched, rest = divmod(sum(outcomes["saddle searches"].values()), CONFIG.num_searches)
+    assert rest == 0
+    assert searched <= len(saved) <= searched + 2  # In the last rounds, where searches find nothing new, walkers hop,
+    assert 2 * saved[-1][1]["hopped"] >= found.ledger.evaluations  # since what is claimed rests on both.
     assert outcomes["minima"]["CONVERGED"] >= 7
     assert found.ledger.evaluations > sum(outcomes["hops"].values())
 

@@ -131,7 +131,7 @@ def identify(
     positions = np.concatenate([known.positions[close], new.positions])
     energies = np.concatenate([known.energies[close], new.energies])
 
-    order = np.argsort(energies, kind="stable")
+    marks, order = fingerprint(symmetry, positions), np.argsort(energies, kind="stable")
     window = energy_tol * np.maximum(1, np.abs(new.energies))
     first = np.searchsorted(energies[order], new.energies - window)
     last = np.searchsorted(energies[order], new.energies + window, side="right")
@@ -139,10 +139,7 @@ def identify(
     for i, low, high in zip(range(len(close), len(energies)), first, last, strict=True):
         nearby = np.sort(order[low:high])
         nearby = nearby[(nearby < i) & (same_as[nearby] == nearby)]
-        if nearby.size == 0:
-            continue
-        marks = fingerprint(symmetry, positions[np.append(nearby, i)])
-        nearby = nearby[np.linalg.norm(marks[:-1] - marks[-1], axis=1) <= np.sqrt(2) * distance_tol]
+        nearby = nearby[np.linalg.norm(marks[nearby] - marks[i], axis=1) <= np.sqrt(2) * distance_tol]
         if nearby.size:
             _, distances = align(symmetry, positions[i], positions[nearby])
             if distances.min() <= distance_tol:

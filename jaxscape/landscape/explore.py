@@ -43,6 +43,7 @@ _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lo
 _BOUND = elastic_band.BandConfig(max_step=0.3, max_steps=100, num_images=48)  # a band that bounds a barrier
 _BOUNDS_AT_ONCE, _BOUNDS_COST = 4, 0.5  # in one program, so that an interruption is soon heard; of all gradients
 _PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
+_UNTIL_SURE, _ONCE_JOINED, _TO_CLAIM = 1 / 3, 1 / 6, 1 / 2  # of all gradients, in hops
 _FINDS = 8  # of every point of a landscape that is complete
 _SAME_LOSS = 1e-9  # relative: two copies of a point, but for rounding
 _SAME_ENERGY = 1e-6  # relative: the end of a walk, not polished, and the lowest minimum
@@ -187,27 +188,40 @@ def stopped_by(
     """Say what ends an exploration; None while it goes on.
 
     "complete": the lowest minimum was found by five walkers on their own, certified edges join all minima, each point
-    was found eight times, none is estimated unseen, and the next search would find something new with a chance below
-    1 - `config.coverage`. It was never wrong in 200 explorations of small problems (`benchmarks/claims.py`).
+    was found eight times, none is estimated unseen, the next search would find something new with a chance below
+    1 - `config.coverage`, and half of all gradients went into hops. It was never wrong in 200 explorations of small
+    problems (`benchmarks/claims.py`).
     "connected": the first two, and there are `config.num_minima`. Else the part of the budget that is spent: "rounds",
     "gradients" or "seconds".
     """
     landscape = exploration.landscape
-    connected = bool(len(landscape.minima.energies)) and not database.components(landscape).any()
-    if connected and enough_found(exploration):
-        idle = coverage.chance_of_more(exploration.idle) <= 1 - config.coverage
-        groups = landscape.minima, landscape.transition_states
-        often = all(group.visits.min(initial=_FINDS) >= _FINDS for group in groups)
-        if idle and often and all(seen.unseen < 0.5 for seen in coverage_of(landscape)):
-            return "complete"
-        if len(landscape.minima.energies) >= config.num_minima:
-            return "connected"
+    if _is_saturated(exploration, config) and not _hops_are_due(exploration, config):
+        return "complete"
+    if _is_joined(exploration) and len(landscape.minima.energies) >= config.num_minima:
+        return "connected"
     spent = {
         "rounds": exploration.round > budget.rounds,
         "gradients": landscape.ledger.evaluations >= budget.evaluations,
         "seconds": seconds >= budget.seconds,
     }
     return next((name for name, over in spent.items() if over), None)
+
+
+def _is_joined(exploration: Exploration) -> bool:
+    """Say whether the lowest minimum is sure and certified edges join all minima."""
+    landscape = exploration.landscape
+    some = len(landscape.minima.energies) > 0
+    return some and enough_found(exploration) and not database.components(landscape).any()
+
+
+def _is_saturated(exploration: Exploration, config: ExploreConfig) -> bool:
+    """Say whether searches find nothing new, and each point often."""
+    landscape = exploration.landscape
+    if not _is_joined(exploration) or coverage.chance_of_more(exploration.idle) > 1 - config.coverage:
+        return False
+    groups = landscape.minima, landscape.transition_states
+    often = all(group.visits.min(initial=_FINDS) >= _FINDS for group in groups)
+    return often and all(seen.unseen < 0.5 for seen in coverage_of(landscape))
 
 
 def found_lowest_by(exploration: Exploration) -> int:
@@ -240,33 +254,32 @@ def advance(
 ) -> Exploration:
     """Do one round: hop, until the lowest minimum is sure, then search transition states and descend from them.
 
-    Until the lowest minimum is sure hopping takes a third of all gradients, and then, once all minima are joined, half:
-    what lies behind transition states not yet found is met by hops alone. `on_phase` is told which of `PHASES` comes
-    next, for progress.
+    Until the lowest minimum is sure hopping takes a third of all gradients, and then, once all minima are joined, a
+    sixth. Where searches find nothing new it goes on alone, to half of them: what lies behind transition states that
+    are hardly ever met is found by hops. `on_phase` is told which of `PHASES` comes next, for progress.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
-    landscape, walkers, hopped = exploration.landscape, exploration.walkers, exploration.hopped
-    before = _num_points(landscape)
-    num_searches = 0
-    while _hop_next(now := exploration._replace(landscape=landscape, walkers=walkers, hopped=hopped)):
+    now, num_hops, before = exploration, 0, _num_points(exploration.landscape)
+    while (has_none := len(now.landscape.minima.energies) == 0) or _hops_are_due(now, config):
         on_phase(PHASES[0])
-        landscape, walkers, num_hops = _hop(objective, landscape, walkers, config)
-        num_searches += num_hops
-        hopped += config.hopping_steps * len(walkers.energy)
-        if enough_found(now) or len(landscape.minima.energies) == 0:
+        landscape, walkers, ended = _hop(objective, now.landscape, now.walkers, config)
+        num_hops += ended
+        last, hopped = now, now.hopped + config.hopping_steps * len(walkers.energy)
+        now = now._replace(landscape=landscape, walkers=walkers, hopped=hopped)
+        if has_none or _share_of_hops(last, config) == _ONCE_JOINED:
             break
-    # As long as there is no minimum the hops are the searches, and the first quenches may still be under way.
+    landscape, num_searches = now.landscape, num_hops
     distances = measured(landscape, exploration.distances)
-    if len(landscape.minima.energies):
+    # As long as there is no minimum the hops are the searches, and the first quenches may still be under way.
+    if len(landscape.minima.energies) and not (num_hops and _is_saturated(now, config)):
         on_phase(PHASES[1])
-        saddles, landscape = _search_saddles(
-            objective, landscape, distances, np.asarray(walkers.step_size), rng, config
-        )
+        step_sizes = np.asarray(now.walkers.step_size)
+        saddles, landscape = _search_saddles(objective, landscape, distances, step_sizes, rng, config)
         on_phase(PHASES[2])
         landscape = certify.insert_saddles(objective, landscape, saddles, config)
         num_searches = config.num_searches
     idle = exploration.idle + num_searches if _num_points(landscape) == before else 0
-    return Exploration(landscape, walkers, exploration.round + 1, idle, hopped, distances)
+    return Exploration(landscape, now.walkers, exploration.round + 1, idle, now.hopped, distances)
 
 
 @one_blas_thread()
@@ -354,11 +367,17 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
     return Exploration(landscape, walkers, done, idle, hopped, measured(landscape))
 
 
-def _hop_next(exploration: Exploration) -> bool:
-    spent = exploration.landscape.ledger.evaluations
+def _share_of_hops(exploration: Exploration, config: ExploreConfig) -> float:
+    """Return how much of all gradients hops take."""
     if not enough_found(exploration):
-        return len(exploration.landscape.minima.energies) == 0 or 3 * exploration.hopped <= spent
-    return 2 * exploration.hopped <= spent and not database.components(exploration.landscape).any()
+        return _UNTIL_SURE
+    if not _is_joined(exploration):
+        return 0.0
+    return _TO_CLAIM if _is_saturated(exploration, config) else _ONCE_JOINED
+
+
+def _hops_are_due(exploration: Exploration, config: ExploreConfig) -> bool:
+    return exploration.hopped < _share_of_hops(exploration, config) * exploration.landscape.ledger.evaluations
 
 
 def _num_points(landscape: Landscape) -> tuple[int, int]:
