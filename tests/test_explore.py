@@ -220,7 +220,7 @@ def test_of_more_than_enough_minima_hops_keep_the_lowest(xor):
     known = certify.certified(problem, group, lowest, lowest[:0], CONFIG)
     walkers = stages.start(problem, group, starts, jax.random.key(1), CONFIG).walkers
     kept, all_of_them = (
-        stages._hop(problem, known, walkers, replace(CONFIG, num_minima=number))[0].minima for number in (2, 1000)
+        stages._hop(problem, known, walkers, replace(CONFIG, num_minima=4 * number))[0].minima for number in (2, 250)
     )
     np.testing.assert_allclose(kept.energies, XOR_MINIMA[:2], atol=1e-7)
     assert kept.visits.sum() > 2
