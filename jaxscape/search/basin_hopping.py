@@ -34,7 +34,7 @@ class HoppingConfig:
     adapts; `descent`: the minimiser, by its settings.
     """
 
-    temperature: Float[Array, "*temperatures"] | float = 0.02
+    temperature: Float[Array, "*temperatures"] | float = 1e-3
     step_size: Float[Array, "*sizes"] | float = 1.0
     min_step: Float[Array, ""] | float = 1e-2
     max_step: Float[Array, ""] | float = 10.0
