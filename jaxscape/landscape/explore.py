@@ -36,7 +36,7 @@ from jaxscape.search.points import StationaryPoint, Status
 from jaxscape.symmetry import Symmetry, generators, nth_copy
 
 PHASES = ("hopping between minima", "searching transition states", "descending from transition states")
-_COUNTS = ("round", "idle", "hopped")  # of an exploration, for a checkpoint
+_COUNTS = ("round", "idle", "hopped", "given")  # of an exploration, for a checkpoint
 _BLOCK = 4  # walkers that hop in one program on a CPU
 _MAXIMA_PER_BAND = 2
 _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lowest minimum when hopping ends
@@ -69,7 +69,8 @@ class Exploration(NamedTuple):
     """Where an exploration stands.
 
     `landscape`; the `walkers`; the `round` to do next; `idle`: how many searches in a row found nothing new; `hopped`:
-    gradients that the walkers took; `distances` between the minima, as far as they are measured.
+    gradients that hops took; `given`: what the landscape that it set out with had cost; `distances` between the
+    minima, as far as they are measured.
     """
 
     landscape: Landscape
@@ -77,6 +78,7 @@ class Exploration(NamedTuple):
     round: int
     idle: int
     hopped: int = 0
+    given: int = 0
     distances: Distances = NO_DISTANCES
 
 
@@ -109,7 +111,13 @@ def start(
     _check_symmetry(objective, symmetry)
     # Through NumPy, which makes of weak types what they are after each round: else hopping would be compiled twice.
     walkers = _joined([basin_hopping.init(jax.random.fold_in(key, 0), starts, config.hopping)])
-    return Exploration(database.empty(symmetry) if landscape is None else landscape, walkers, round=1, idle=0)
+    exploration = Exploration(database.empty(symmetry), walkers, round=1, idle=0)
+    return exploration if landscape is None else with_landscape(exploration, landscape)
+
+
+def with_landscape(exploration: Exploration, landscape: Landscape) -> Exploration:
+    """Return an exploration that sets out with a landscape: what that has cost is not its own."""
+    return exploration._replace(landscape=landscape, given=landscape.ledger.evaluations)
 
 
 def _check_symmetry(objective: Objective, symmetry: Symmetry) -> None:
@@ -265,8 +273,8 @@ def advance(
         on_phase(PHASES[0])
         landscape, walkers, ended = _hop(objective, now.landscape, now.walkers, config)
         num_hops += ended
-        last, hopped = now, now.hopped + config.hopping_steps * len(walkers.energy)
-        now = now._replace(landscape=landscape, walkers=walkers, hopped=hopped)
+        last, spent = now, landscape.ledger.evaluations - now.landscape.ledger.evaluations
+        now = now._replace(landscape=landscape, walkers=walkers, hopped=now.hopped + spent)
         if has_none or _share_of_hops(last, config) == _ONCE_JOINED:
             break
     landscape, num_searches = now.landscape, num_hops
@@ -280,7 +288,7 @@ def advance(
         landscape = certify.insert_saddles(objective, landscape, saddles, config)
         num_searches = config.num_searches
     idle = exploration.idle + num_searches if _num_points(landscape) == before else 0
-    return Exploration(landscape, now.walkers, exploration.round + 1, idle, now.hopped, distances)
+    return now._replace(landscape=landscape, round=exploration.round + 1, idle=idle, distances=distances)
 
 
 @one_blas_thread()
@@ -361,11 +369,11 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
     walkers = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved])
     kind = jax.random.key_impl(fresh.walkers.key)
     walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key, impl=kind))
-    counts = [arrays.get(name) for name in _COUNTS]
+    counts = [({"given": np.asarray(0)} | arrays).get(name) for name in _COUNTS]  # which older files do not hold
     if any(count is None or count.shape != () or count.dtype.kind not in "iu" for count in counts):
         raise ValueError(f"the checkpoint does not say how far it is: it holds no whole numbers {', '.join(_COUNTS)}")
-    done, idle, hopped = (int(count) for count in counts if count is not None)
-    return Exploration(landscape, walkers, done, idle, hopped, measured(landscape))
+    done, idle, hopped, given = (int(count) for count in counts if count is not None)
+    return Exploration(landscape, walkers, done, idle, hopped, given, measured(landscape))
 
 
 def _share_of_hops(exploration: Exploration, config: ExploreConfig) -> float:
@@ -378,7 +386,8 @@ def _share_of_hops(exploration: Exploration, config: ExploreConfig) -> float:
 
 
 def _hops_are_due(exploration: Exploration, config: ExploreConfig) -> bool:
-    return exploration.hopped < _share_of_hops(exploration, config) * exploration.landscape.ledger.evaluations
+    spent = exploration.landscape.ledger.evaluations - exploration.given
+    return exploration.hopped <= _share_of_hops(exploration, config) * spent
 
 
 def _num_points(landscape: Landscape) -> tuple[int, int]:

@@ -349,7 +349,7 @@ def explore_landscape(
     if supported is not None and objective.outputs is not None:
         known = np.asarray(made.starts[: made.num_known])  # minima that the search for penalties ended at, nearly
         landscape = certify.certified(objective, made.symmetry, known, known[:0], settings)
-        exploration = exploration._replace(landscape=landscape)
+        exploration = explore.with_landscape(exploration, landscape)
     origin = {"settings": np.asarray(json.dumps(_settings(config))), "data": np.asarray(_digest(dataset))}
     origin |= {"scale": made.scale, "inputs": made.inputs}
     if supported is not None:
@@ -410,7 +410,7 @@ def _by_workers(
         landscape = explored_by_workers(make, made, settings, budget, config.workers, config.seed, tell)
     except RuntimeError as error:
         raise DataError(f"exploring in {config.workers} processes failed: {error}") from error
-    return exploration._replace(landscape=database.merge(exploration.landscape, landscape))
+    return explore.with_landscape(exploration, database.merge(exploration.landscape, landscape))
 
 
 def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture | None) -> ExploreConfig:
