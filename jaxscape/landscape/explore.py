@@ -43,7 +43,8 @@ _FOUND_BY = 5  # walkers, or all where there are fewer, that have come to the lo
 _BOUND = elastic_band.BandConfig(max_step=0.3, max_steps=100, num_images=48)  # a band that bounds a barrier
 _BOUNDS_AT_ONCE, _BOUNDS_COST = 4, 0.5  # in one program, so that an interruption is soon heard; of all gradients
 _PASSES = 5  # of bands between what is left in parts: a new path may open the way to the next part
-_UNTIL_SURE, _ONCE_JOINED, _TO_CLAIM = 1 / 3, 1 / 6, 1 / 2  # of all gradients, in hops
+_UNTIL_SURE, _ONCE_JOINED = 1 / 3, 1 / 6  # of all gradients, in hops
+_HOPS_A_SEARCH = 3  # of a landscape that is complete
 _KEPT_OF_HOPS = 4  # one of so many minima that are enough: 94 merges in 100 were certified (eight tables), with all 90
 _FINDS = 8  # of every point of a landscape that is complete
 _SAME_LOSS = 1e-9  # relative: two copies of a point, but for rounding
@@ -198,7 +199,7 @@ def stopped_by(
 
     "complete": the lowest minimum was found by five walkers on their own, certified edges join all minima, each point
     was found eight times, none is estimated unseen, the next search would find something new with a chance below
-    1 - `config.coverage`, and half of all gradients went into hops. It was never wrong in 200 explorations of small
+    1 - `config.coverage`, and there were three hops for each search. It was never wrong in 200 explorations of small
     problems (`benchmarks/claims.py`).
     "connected": the first two, and there are `config.num_minima`. Else the part of the budget that is spent: "rounds",
     "gradients" or "seconds".
@@ -264,8 +265,8 @@ def advance(
     """Do one round: hop, until the lowest minimum is sure, then search transition states and descend from them.
 
     Until the lowest minimum is sure hopping takes a third of all gradients, and then, once all minima are joined, a
-    sixth. Where searches find nothing new it goes on alone, to half of them: what lies behind transition states that
-    are hardly ever met is found by hops. `on_phase` is told which of `PHASES` comes next, for progress.
+    sixth. Where searches find nothing new it goes on alone, to three hops for each search: what lies behind transition
+    states that are hardly ever met is found by hops. `on_phase` is told which of `PHASES` comes next, for progress.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
     now, num_hops, before = exploration, 0, _num_points(exploration.landscape)
@@ -275,7 +276,7 @@ def advance(
         num_hops += ended
         last, spent = now, landscape.ledger.evaluations - now.landscape.ledger.evaluations
         now = now._replace(landscape=landscape, walkers=walkers, hopped=now.hopped + spent)
-        if has_none or _share_of_hops(last, config) == _ONCE_JOINED:
+        if has_none or (_is_joined(last) and not _is_saturated(last, config)):
             break
     landscape, num_searches = now.landscape, num_hops
     distances = measured(landscape, exploration.distances)
@@ -376,18 +377,17 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
     return Exploration(landscape, walkers, done, idle, hopped, given, measured(landscape))
 
 
-def _share_of_hops(exploration: Exploration, config: ExploreConfig) -> float:
-    """Return how much of all gradients hops take."""
-    if not enough_found(exploration):
-        return _UNTIL_SURE
-    if not _is_joined(exploration):
-        return 0.0
-    return _TO_CLAIM if _is_saturated(exploration, config) else _ONCE_JOINED
-
-
 def _hops_are_due(exploration: Exploration, config: ExploreConfig) -> bool:
-    spent = exploration.landscape.ledger.evaluations - exploration.given
-    return exploration.hopped <= _share_of_hops(exploration, config) * spent
+    book = exploration.landscape.ledger
+    spent = book.evaluations - exploration.given
+    if not enough_found(exploration):
+        return exploration.hopped <= _UNTIL_SURE * spent
+    if not _is_joined(exploration):
+        return False
+    if not _is_saturated(exploration, config):
+        return exploration.hopped <= _ONCE_JOINED * spent
+    # Counted, since where a hop costs as much as ten searches so many gradients would be no more certain.
+    return ledger.count(book, Search.HOPS) < _HOPS_A_SEARCH * ledger.count(book, Search.SADDLE_SEARCHES)
 
 
 def _num_points(landscape: Landscape) -> tuple[int, int]:
