@@ -14,7 +14,7 @@ from jaxscape.landscape.database import Landscape
 from jaxscape.symmetry import aligned_distances, fingerprint
 
 # Up to how many pairs all distances are computed, and of how many neighbours beyond: to align two clusters takes
-# milliseconds, two networks some thirtieth of one.
+# milliseconds, two networks hundredths of one at most.
 _MAX_PAIRS, _NUM_NEIGHBOURS = 1 << 17, 64
 _MAX_PAIRS_OF_CLUSTERS, _NUM_NEIGHBOURS_OF_CLUSTERS = 1 << 11, 16
 _JOINED = 1e-9  # weight of a pair that a transition state joins: next to nothing, but not "no edge"
