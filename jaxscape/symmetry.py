@@ -137,8 +137,13 @@ def _align_layer(
 def aligned_distances(
     symmetry: Symmetry, x: Float[np.ndarray, "n P"], y: Float[np.ndarray, "n P"]
 ) -> Float[np.ndarray, " n"]:
-    """Return how far each point is from the other of its row after `align`, which for networks of one narrow hidden
-    layer takes a microsecond."""
+    """Return how far two points are apart after `align`, for many pairs: microseconds each with one narrow layer.
+
+    Args:
+        symmetry: the group.
+        x: the first points, one per row.
+        y: the second points.
+    """
     if symmetry.num_atoms or len(symmetry.layers) != 1 or len(symmetry.layers[0].bias) > _MAX_UNITS:
         return np.array([align(symmetry, one, other[None])[1][0] for one, other in zip(x, y, strict=True)], float)
     rows = max(_MAX_NUMBERS // symmetry.dim, 1)

@@ -11,9 +11,9 @@ from jaxscape.search.elastic_band import BandConfig
 class ExploreConfig:
     """Settings of an exploration.
 
-    `num_minima`: so many are enough, once they are joined and the lowest is sure, and hops add none above a quarter as
-    many; `coverage`: the landscape counts as explored once another search finds something new with a chance below
-    `1 - coverage` (95 % confidence) and nothing unseen is estimated;
+    `num_minima`: so many are enough, once they are joined and the lowest is sure, and hops add none above the quarter
+    as many lowest; `coverage`: the landscape counts as explored once another search finds something new with a chance
+    below `1 - coverage` (95 % confidence) and nothing unseen is estimated;
     `hopping_steps`: gradients per walker and round; `num_searches`: transition-state searches per round; `num_lanes`:
     searches in work at once, few for the cache of a CPU, hundreds for a GPU, the same result with any; then the
     settings of the searches.

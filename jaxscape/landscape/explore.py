@@ -370,7 +370,8 @@ def restore(fresh: Exploration, landscape: Landscape, arrays: dict[str, np.ndarr
     walkers = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved])
     kind = jax.random.key_impl(fresh.walkers.key)
     walkers = walkers._replace(key=jax.random.wrap_key_data(walkers.key, impl=kind))
-    counts = [({"given": np.asarray(0)} | arrays).get(name) for name in _COUNTS]  # which older files do not hold
+    arrays = {"given": np.asarray(0), **arrays}  # which older files do not hold
+    counts = [arrays.get(name) for name in _COUNTS]
     if any(count is None or count.shape != () or count.dtype.kind not in "iu" for count in counts):
         raise ValueError(f"the checkpoint does not say how far it is: it holds no whole numbers {', '.join(_COUNTS)}")
     done, idle, hopped, given = (int(count) for count in counts if count is not None)
@@ -386,7 +387,7 @@ def _hops_are_due(exploration: Exploration, config: ExploreConfig) -> bool:
         return False
     if not _is_saturated(exploration, config):
         return exploration.hopped <= _ONCE_JOINED * spent
-    # Counted, since where a hop costs as much as ten searches so many gradients would be no more certain.
+    # Counted: half of all gradients are as many in small networks, but seven for each search in one of 601 weights.
     return ledger.count(book, Search.HOPS) < _HOPS_A_SEARCH * ledger.count(book, Search.SADDLE_SEARCHES)
 
 
