@@ -86,10 +86,17 @@ def lennard_jones(num_atoms: int) -> tuple[Objective, Symmetry]:
 
 
 def _lennard_jones(atoms: Float[Array, "N 3"], _: None) -> Float[Array, ""]:
-    first, second = np.triu_indices(len(atoms), 1)
-    inverse = 1 / jnp.sum((atoms[first] - atoms[second]) ** 2, axis=1)
-    out = jnp.linalg.norm(atoms - atoms.mean(axis=0), axis=1) - (1 + 1.2 * len(atoms) ** (1 / 3))
-    return jnp.sum(4 * (inverse**6 - inverse**3)) + jnp.sum(jnp.maximum(out, 0) ** 3)
+    num_atoms = len(atoms)
+    first, second = np.triu_indices(num_atoms, 1)
+    one = np.eye(num_atoms)
+    # From each other and from the centre, by one product: a third of the time of gathering the atoms of each pair.
+    apart = jnp.asarray(np.concatenate([one[first] - one[second], one - one.mean(axis=0)]), atoms.dtype)
+    x, y, z = jnp.matmul(atoms.T, apart.T, precision="highest")
+    squares = x**2 + y**2 + z**2
+    cubes = (1 / squares[: len(first)]) ** 3
+    radius = 1 + 1.2 * num_atoms ** (1 / 3)
+    out = jnp.sqrt(jnp.maximum(squares[len(first) :], radius**2)) - radius  # the root of zero has no slope
+    return 4 * jnp.sum(cubes**2 - cubes) + jnp.sum(out**3)
 
 
 def xor(num_units: int = 2, l2: float = 1e-3) -> tuple[Objective, Symmetry]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from jaxscape import Symmetry, clusters, eigenvector_following, newton, objective, quench, surfaces, symmetry
@@ -47,6 +48,13 @@ def test_copies_are_brought_back_and_the_energy_does_not_know_them(number, inver
     np.testing.assert_allclose(*symmetry.fingerprint(group, np.stack([x, copy])), atol=1e-9)
     energies = [objective.value(surfaces.lennard_jones(number)[0], jnp.asarray(point)) for point in (x, copy)]
     np.testing.assert_allclose(*energies, rtol=1e-9)
+
+
+def test_the_energy_is_that_of_all_pairs_and_has_a_slope_with_an_atom_in_the_centre():
+    atoms = 0.57 * icosahedron()
+    energy, gradient = objective.value_and_grad(surfaces.lennard_jones(13)[0], jnp.asarray(atoms.ravel()))
+    np.testing.assert_allclose(energy, sum(4 * (r**-12 - r**-6) for r in pdist(atoms)), rtol=1e-12)
+    assert np.all(np.isfinite(gradient))
 
 
 @settings(max_examples=25, deadline=None)

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxscape.search import lanes
+from jaxscape import surfaces
+from jaxscape.search import eigenvector_following, elastic_band, lanes, quench
+from jaxscape.search.eigenvector_following import FollowingConfig
+from jaxscape.search.elastic_band import BandConfig
+from jaxscape.search.lbfgs import LbfgsConfig
 
 # Adds up 1 + 2 + ... + n, one number per step: jobs of very different length with exact results.
 COUNTDOWN = lanes.Kernel(
@@ -53,6 +57,21 @@ def test_lanes_do_not_wait_for_the_slowest():
 def test_misuse_is_a_value_error(jobs, kwargs, message):
     with pytest.raises(ValueError, match=message):
         lanes.run(COUNTDOWN, jobs, **kwargs)
+
+
+def test_lanes_of_real_searches_keep_their_results_when_they_are_done():
+    problem, _ = surfaces.lennard_jones(3)
+    start = jnp.array([0.0, 0, 0, 1.2, 0, 0, 0, 1.3, 0])
+    searches = [
+        (quench.kernel(problem, LbfgsConfig()), start),
+        (eigenvector_following.kernel(problem, FollowingConfig(max_steps=3)), (start, start)),
+        (elastic_band.kernel(problem, BandConfig(max_steps=3)), (start, -start)),
+    ]
+    for kernel, job in searches:
+        state = lanes.advance(kernel, jax.tree.map(lambda leaf: leaf[None], kernel.init(job)), num_steps=200)
+        assert jax.vmap(kernel.done)(state)
+        before, after = (jax.vmap(kernel.result)(state) for state in (state, lanes.advance(kernel, state, num_steps=7)))
+        jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
 def test_where_selects_whole_states():

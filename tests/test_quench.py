@@ -103,8 +103,13 @@ def test_direction_is_that_of_the_dense_bfgs_inverse(number):
     pairs = rng.normal(size=(number, 2, 5)) * rng.uniform(1e-9, 1e3, size=(number, 1, 1))
     pairs[:, 1] *= np.sign(np.sum(pairs[:, 0] * pairs[:, 1], axis=1))[:, None]
     history = lbfgs.empty_history(jnp.zeros(5), 4)
+    for s, y in rng.normal(size=(6, 2, 5)):
+        history = lbfgs.remember(history, jnp.asarray(s), jnp.asarray(y))
+    history = lbfgs.forget(history, jnp.asarray(True))
     for s, y in pairs:
         history = lbfgs.remember(history, jnp.asarray(s), jnp.asarray(y))
+        history = lbfgs.remember(history, jnp.asarray(y), jnp.asarray(s), jnp.asarray(False))  # is not wanted
+        history = lbfgs.forget(history, jnp.asarray(False))
     history = lbfgs.remember(history, jnp.zeros(5), jnp.zeros(5))  # tells nothing
     pairs = pairs[-4:]
     s, y = pairs[-1]

@@ -141,7 +141,7 @@ def step(objective: Objective, state: FollowingState, config: FollowingConfig) -
     finite = jnp.isfinite(energy) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(vector))
     across = _reject(gradient, vector)
     moved, change = _reject(state.step, vector), across - _reject(state.gradient, vector)
-    history = lanes.where(finite, lbfgs.remember(state.history, moved, change), state.history)
+    history = lbfgs.remember(state.history, moved, change, finite)
     sideways = lbfgs.cap(_reject(lbfgs.direction(history, across), vector), config.max_step)
     uphill = _uphill(jnp.vdot(gradient, vector), curvature, config.max_uphill) * vector
     num_steps = state.num_steps + 1
@@ -180,6 +180,7 @@ def kernel(objective: Objective, config: FollowingConfig) -> lanes.Kernel:
         step=lambda state: step(objective, state, config),
         done=lambda state: state.status != Status.RUNNING,
         result=result,
+        keep=lbfgs.keep,
     )
 
 

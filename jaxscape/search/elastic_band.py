@@ -117,8 +117,8 @@ def step(objective: Objective, state: BandState, config: BandConfig) -> BandStat
     force = across + along + springs_across - _rowdot(springs_across, downhill) * downhill
     finite = jnp.all(jnp.isfinite(energies)) & jnp.all(jnp.isfinite(force))
     safe = jnp.where(finite, force, 0)
-    remembered = lbfgs.remember(state.history, state.step.ravel(), (safe - state.force).ravel())
-    history = lanes.where(finite & (state.num_steps > 0), remembered, state.history)
+    known = finite & (state.num_steps > 0)
+    history = lbfgs.remember(state.history, state.step.ravel(), (safe - state.force).ravel(), known)
     following = lbfgs.direction(history, safe.ravel()).reshape(safe.shape)
     norms = jnp.linalg.norm(following, axis=1, keepdims=True)
     longest = jnp.max(norms)
@@ -142,6 +142,22 @@ def result(state: BandState) -> Band:
     chain = jnp.concatenate([state.end_energies[:1], state.energies, state.end_energies[1:]])
     maxima = (chain[1:-1] > chain[:-2]) & (chain[1:-1] >= chain[2:])
     return Band(state.images, state.energies, state.tangents, maxima, state.num_steps * len(state.energies))
+
+
+def kernel(objective: Objective, config: BandConfig) -> lanes.Kernel:
+    """Return the relaxation as a kernel for `lanes.run`: jobs are `(start (P,), end (P,))`, results are `Band`s."""
+
+    def begin(job: tuple[Array, Array]) -> BandState:
+        energies = jnp.stack([value_and_grad(objective, x)[0] for x in job])
+        return init(*job, energies, config.num_images)
+
+    return lanes.Kernel(
+        init=begin,
+        step=lambda state: step(objective, state, config),
+        done=lambda state: state.num_steps >= config.max_steps,
+        result=result,
+        keep=lbfgs.keep,
+    )
 
 
 @program(static_argnames=("num_lanes",))
@@ -175,14 +191,4 @@ def relax(
     if starts.shape != ends.shape:
         raise ValueError(f"starts and ends must be as many, got {len(starts)} and {len(ends)}")
 
-    def begin(job: tuple[Array, Array]) -> BandState:
-        energies = jnp.stack([value_and_grad(objective, x)[0] for x in job])
-        return init(*job, energies, config.num_images)
-
-    kernel = lanes.Kernel(
-        init=begin,
-        step=lambda state: step(objective, state, config),
-        done=lambda state: state.num_steps >= config.max_steps,
-        result=result,
-    )
-    return lanes.run(kernel, (starts, ends), num_lanes=num_lanes, count=count, refill_every=1)
+    return lanes.run(kernel(objective, config), (starts, ends), num_lanes=num_lanes, count=count, refill_every=1)

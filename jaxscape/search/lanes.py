@@ -13,29 +13,31 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 
+def where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+    """Choose between two pytrees of equal structure by one boolean."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
 class Kernel(NamedTuple):
     """An iterative computation for one lane.
 
     `init(job) -> state`, `step(state) -> state` (no data-dependent loop inside), `done(state) -> bool` and
-    `result(state) -> result`; jobs, states and results are pytrees of arrays.
+    `result(state) -> result`; jobs, states and results are pytrees of arrays. `keep(done, state, new) -> state`: the
+    state of a lane after a step; once it is done, `result` must not change any more.
     """
 
     init: Callable[[Any], Any]
     step: Callable[[Any], Any]
     done: Callable[[Any], Bool[Array, ""]]
     result: Callable[[Any], Any]
-
-
-def where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
-    """Choose between two pytrees of equal structure by one boolean."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+    keep: Callable[[Bool[Array, ""], Any, Any], Any] = where
 
 
 def advance(kernel: Kernel, states: Any, *, num_steps: int) -> Any:
-    """Take `num_steps` steps on every lane; a lane that is done keeps its state."""
+    """Take `num_steps` steps on every lane; a lane that is done keeps its result."""
 
     def step(state: Any) -> Any:
-        return where(kernel.done(state), state, kernel.step(state))
+        return kernel.keep(kernel.done(state), state, kernel.step(state))
 
     return jax.lax.fori_loop(0, num_steps, lambda _, lanes: jax.vmap(step)(lanes), states)
 
@@ -48,7 +50,7 @@ class _Queue(NamedTuple):
 
 
 def run(
-    kernel: Kernel, jobs: Any, *, num_lanes: int, count: Int[Array, ""] | int | None = None, refill_every: int = 8
+    kernel: Kernel, jobs: Any, *, num_lanes: int, count: Int[Array, ""] | int | None = None, refill_every: int = 4
 ) -> Any:
     """Run every job to its end.
 

@@ -7,11 +7,11 @@ of the lane instead of an inner loop.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxscape.search.lanes import Kernel, where
 from jaxscape.search.points import StationaryPoint, Status, reachable, rms
@@ -42,7 +42,7 @@ class LbfgsConfig:
 
 
 class History(NamedTuple):
-    """The last `m` curvature pairs in a ring, empty slots zero, and what of them a direction needs.
+    """The last `m` curvature pairs in a ring, and what of them a direction needs: zeros, for an empty slot.
 
     `displacements (m, P)`, of length one, and `changes (m, P)` of the gradient along them; `overlaps (m,)`: their inner
     products; `inverse (m, m)`: of the inner products of each displacement with the changes that are not older, from the
@@ -84,8 +84,13 @@ def empty_history(x: Float[Array, " P"], size: int) -> History:
     return History(pairs, pairs, pairs[:, 0], square, jnp.zeros((), x.dtype), jnp.asarray(0))
 
 
-def remember(history: History, displacement: Float[Array, " P"], change: Float[Array, " P"]) -> History:
-    """Put a curvature pair in place of the oldest.
+def remember(
+    history: History,
+    displacement: Float[Array, " P"],
+    change: Float[Array, " P"],
+    wanted: Bool[Array, ""] | bool = True,
+) -> History:
+    """Put a curvature pair in place of the oldest, where it is wanted.
 
     Along a direction of negative curvature the change of the gradient is reversed, so that the approximate Hessian
     stays positive definite with the size of the curvature right: the step goes downhill and stays long.
@@ -96,23 +101,28 @@ def remember(history: History, displacement: Float[Array, " P"], change: Float[A
     overlap, square = jnp.vdot(displacement, change), jnp.vdot(change, change)
     change = jnp.where(overlap < 0, -change, change)
     overlap = jnp.abs(overlap)
-    ok = overlap > jnp.finfo(change.dtype).eps * jnp.sqrt(square)
+    ok = wanted & (overlap > jnp.finfo(change.dtype).eps * jnp.sqrt(square))
     size = history.overlaps.size
     here = ok & (jnp.arange(size) == history.slot)
-    displacements = jnp.where(here[:, None], displacement, history.displacements)
-    changes = jnp.where(here[:, None], change, history.changes)
-    # Without its oldest row and column a triangle keeps the rest of its inverse; a new last column adds one.
-    rest = jnp.where(here[:, None] | here, 0, history.inverse)
+    # Without its oldest row and column a triangle keeps the rest of its inverse; a new last column adds one. The pairs
+    # are passed through once, so that they can be written in place: that is most of what a step costs.
     inverse_overlap = 1 / jnp.where(ok, overlap, 1)
-    column = jnp.where(here, inverse_overlap, -inverse_overlap * (rest @ (displacements @ change)))
+    products = jnp.where(here, 0, history.displacements @ change)
+    column = jnp.where(here, inverse_overlap, -inverse_overlap * (history.inverse @ products))
     return History(
-        displacements,
-        changes,
+        displacements=jnp.where(here[:, None], displacement, history.displacements),
+        changes=jnp.where(here[:, None], change, history.changes),
         overlaps=jnp.where(here, overlap, history.overlaps),
-        inverse=jnp.where(here, column[:, None], rest),
+        inverse=jnp.where(here, column[:, None], jnp.where(here[:, None], 0, history.inverse)),
         scale=jnp.where(ok, jnp.where(square > 0, overlap / jnp.where(square > 0, square, 1), 0), history.scale),
         slot=jnp.where(ok, (history.slot + 1) % size, history.slot),
     )
+
+
+def forget(history: History, wanted: Bool[Array, ""]) -> History:
+    """Empty the history, where it is wanted."""
+    names = ("overlaps", "inverse", "scale")
+    return history._replace(**{name: jnp.where(wanted, 0, getattr(history, name)) for name in names})
 
 
 def direction(history: History, gradient: Float[Array, " P"]) -> Float[Array, " P"]:
@@ -166,9 +176,8 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
     moved = jnp.any(state.position + state.step != state.position)
     stuck = ~moved & (state.num_evaluations > 0)
     num_rejections = jnp.where(accepted & ~stuck, 0, state.num_rejections + 1)
-    history = where(accepted, remember(state.history, state.step, safe_gradient - state.gradient), state.history)
-    forget = stuck | (num_rejections == _FORGET_AFTER)
-    history = where(forget, empty_history(state.position, config.history), history)
+    fresh = stuck | (num_rejections == _FORGET_AFTER)
+    history = forget(remember(state.history, state.step, safe_gradient - state.gradient, accepted), fresh)
     ahead = direction(history, safe_gradient)
     next_step = cap(ahead, config.max_step)
     probing = finite & ~accepted & (length <= _SHORT * size) & (length >= _TELLING * size)
@@ -179,7 +188,7 @@ def step(value_and_grad: ValueAndGrad, state: LbfgsState, config: LbfgsConfig) -
     curved = finite & (excess > 0)
     ratio = jnp.where(curved, -slope / (2 * jnp.where(curved, excess, 1)), 0.1)
     shortened = jnp.clip(ratio, 0.1, 0.5) * state.step
-    retry = ~accepted & ~forget
+    retry = ~accepted & ~fresh
     state = LbfgsState(
         position=jnp.where(accepted, state.position + state.step, state.position),
         energy=jnp.where(accepted, energy, state.energy),
@@ -232,7 +241,16 @@ def kernel(value_and_grad: ValueAndGrad, config: LbfgsConfig) -> Kernel:
         step=lambda state: step(value_and_grad, state, config),
         done=lambda state: state.status != Status.RUNNING,
         result=result,
+        keep=keep,
     )
+
+
+def keep(done: Bool[Array, ""], state: Any, new: Any) -> Any:
+    """Return the old state of a lane that is done, else the new one; the history, of which no result is read, as it comes.
+
+    To choose between two histories costs as much as the step.
+    """
+    return where(done, state._replace(history=None), new._replace(history=None))._replace(history=new.history)
 
 
 def result(state: LbfgsState) -> StationaryPoint:

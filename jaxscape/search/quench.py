@@ -72,7 +72,7 @@ def _run(
     num_lanes: int,
     count: Int[Array, ""] | int | None,
 ) -> StationaryPoint:
-    refill_every = 1 if isinstance(config, GaussNewtonConfig) else 8
+    refill_every = 1 if isinstance(config, GaussNewtonConfig) else 4
     return lanes.run(kernel(objective, config), starts, num_lanes=num_lanes, count=count, refill_every=refill_every)
 
 
