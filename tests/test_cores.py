@@ -35,6 +35,22 @@ def test_jobs_run_at_once_and_come_back_in_order():
     assert cores.spread(job, range(6)) == [(i * i, np.dtype(np.float64)) for i in range(6)]
 
 
+@pytest.mark.usefixtures("three_cores")
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 7, 12, 16])
+def test_rows_are_dealt_out_and_come_back_in_order(number):
+    counts = []
+
+    def run(rows, count):
+        counts.append(count)
+        return {"square": rows**2, "row": jnp.arange(len(rows))}
+
+    found = cores.padded(run, 4, np.arange(number, dtype=float)[:, None])
+    np.testing.assert_array_equal(found["square"][:, 0], np.arange(number) ** 2)
+    assert found["row"].shape == (number,)
+    assert sum(counts) == number
+    assert max(counts) - min(counts) <= 1
+
+
 def test_all_cores_are_used_for_a_while():
     before = cores.cores_in_use()
     with cores.all_cores():

@@ -31,6 +31,8 @@ def test_no_point_of_a_polyline_lies_above_its_bound():
     assert np.all(energies >= highest)
     assert np.median(energies - highest) < 0.02  # no idle bound
     assert np.all(slack >= 0)
+    few, _ = paths.bounds(WAVES, jnp.asarray(images), count=7)
+    np.testing.assert_array_equal(few[:7], energies[:7])
 
 
 @pytest.fixture(scope="module")

@@ -458,7 +458,7 @@ def _hop_block(
 def _joined(blocks: list[HoppingState]) -> HoppingState:
     # By NumPy, which has nothing to compile.
     plain = [block._replace(key=jax.random.key_data(block.key)) for block in blocks]
-    walkers = jax.tree.map(lambda *leaves: on_device(np.concatenate(leaves)), *plain)
+    walkers: HoppingState = jax.device_put(jax.tree.map(lambda *leaves: np.concatenate(leaves), *plain))
     return walkers._replace(key=jax.random.wrap_key_data(walkers.key, impl=jax.random.key_impl(blocks[0].key)))
 
 
@@ -477,7 +477,8 @@ def _search_saddles(
     landscape, starts, vectors = _between(objective, landscape, pairs, config)
     number = config.num_searches - len(starts)
     landscape, more_starts, more_vectors = outward(landscape, number, step_sizes, rng)
-    starts, vectors = np.concatenate([starts, more_starts]), np.concatenate([vectors, more_vectors])
+    # Those from elsewhere take longer: first, so that no lane is left alone with one.
+    starts, vectors = np.concatenate([more_starts, starts]), np.concatenate([more_vectors, vectors])
     found = _search(objective, starts, vectors, config)
     landscape = certify.record(landscape, Search.SADDLE_SEARCHES, found.point)
     converged = found.point.status == Status.CONVERGED
@@ -510,7 +511,7 @@ def _band(
     """Relax bands; return also their corners, and the bound of the energy on the way with what of it is slack."""
     bands = elastic_band.relax(objective, starts, ends, config, num_lanes=num_lanes, count=count)
     corners = jnp.concatenate([starts[:, None], bands.images, ends[:, None]], axis=1)
-    return bands, corners, paths.bounds(objective, corners)
+    return bands, corners, paths.bounds(objective, corners, count=count)
 
 
 def _between(

@@ -246,7 +246,7 @@ def kernel(value_and_grad: ValueAndGrad, config: LbfgsConfig) -> Kernel:
 
 
 def keep(done: Bool[Array, ""], state: Any, new: Any) -> Any:
-    """Return the state of a lane after a step: the old one, where it is done, but for the history, which results do not read.
+    """Return the state of a lane after a step: where it is done the old one, but for the history, which no result has.
 
     To choose between two histories costs as much as the step.
     """

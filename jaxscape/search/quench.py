@@ -49,10 +49,6 @@ def quench(
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     check_points(objective.dim, starts=starts)
-    one = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
-    energy = jax.eval_shape(functools.partial(value, objective), one)
-    if energy.dtype != starts.dtype:
-        raise ValueError(f"the loss returns {energy.dtype} for starts of {starts.dtype}: make data and starts alike")
     wide = 2 if isinstance(config, GaussNewtonConfig) else 32
     num_lanes = min(wide if num_lanes is None else num_lanes, len(starts))
     size = max(-(-len(starts) // cores_in_use()), num_lanes)  # Always as many lanes: another width rounds otherwise.
@@ -72,6 +68,9 @@ def _run(
     num_lanes: int,
     count: Int[Array, ""] | int | None,
 ) -> StationaryPoint:
+    energy = jax.eval_shape(functools.partial(value, objective), starts[0])
+    if energy.dtype != starts.dtype:  # said when it is compiled, since to ask takes a millisecond
+        raise ValueError(f"the loss returns {energy.dtype} for starts of {starts.dtype}: make data and starts alike")
     refill_every = 1 if isinstance(config, GaussNewtonConfig) else 4
     return lanes.run(kernel(objective, config), starts, num_lanes=num_lanes, count=count, refill_every=refill_every)
 
