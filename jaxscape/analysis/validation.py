@@ -285,18 +285,19 @@ def _run(
     )
     turns = models[jnp.arange(num_shuffles) % len(models)]
 
-    def disturbed(key: PRNGKeyArray, chosen: Array) -> Array:
+    def disturbed(draw: tuple[PRNGKeyArray, Array]) -> Array:
+        key, chosen = draw
         keys = jax.random.split(key, num_shuffles)
         return jax.vmap(lambda key, x: score(disturb(key, x, chosen, strata)))(keys, turns)
 
-    def one_draw(draw: tuple[PRNGKeyArray, Array | None]) -> Array:
-        key, drawn = draw
-        mask_key, shuffle_key = jax.random.split(key)
-        return disturbed(shuffle_key, random_mask(mask_key, mask, control) if drawn is None else drawn).mean()
-
     conserved_key, random_key = jax.random.split(key)
-    conserved = disturbed(conserved_key, mask)
-    random = jax.lax.map(one_draw, (jax.random.split(random_key, num_draws if sets is None else len(sets)), sets))
+    keys = jax.random.split(random_key, (num_draws if sets is None else len(sets), 2))
+    if sets is None:
+        sets = jax.lax.map(lambda key: random_mask(key, mask, control), keys[:, 0])
+    # The chosen set is the first of all: what disturbs a set is compiled once.
+    keys = jnp.concatenate([conserved_key[None], keys[:, 1]])
+    scores = jax.lax.map(disturbed, (keys, jnp.concatenate([mask[None], sets])))
+    conserved, random = scores[0], scores[1:].mean(axis=1)
     # A random set that is the chosen one does as much damage; rounding must not decide whether it does more.
     scale = jnp.maximum(jnp.max(jnp.abs(random)), jnp.max(jnp.abs(conserved)))
     tied = conserved.mean() + 64 * jnp.finfo(random.dtype).eps * scale
