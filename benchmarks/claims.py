@@ -32,7 +32,8 @@ from results import head, line, record, table
 from smoke import arguments
 
 import jaxscape as js
-from jaxscape.landscape import explore
+from jaxscape.landscape.exploration import Exploration
+from jaxscape.landscape.stopping import Budget, stopped_by
 
 TRUTH = Path(__file__).parent / "claims_truth.json"
 _BATCH = 256
@@ -286,19 +287,19 @@ def truth_of(name: str, most: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def claim_of(name: str, truth: dict[str, Any], seed: int, budget: explore.Budget) -> dict[str, Any]:
+def claim_of(name: str, truth: dict[str, Any], seed: int, budget: Budget) -> dict[str, Any]:
     """Explore a problem as a user would, and judge what is said of the landscape."""
     objective, symmetry = problem(name)
     key, start_key = jax.random.split(jax.random.key(seed))
     starts = 2 * jax.random.normal(start_key, (8, objective.dim))
     config, last, began = js.ExploreConfig(), {}, time.perf_counter()
 
-    def keep(exploration: explore.Exploration) -> None:
+    def keep(exploration: Exploration) -> None:
         last["exploration"] = exploration
 
     found = js.explore(objective, symmetry, starts, key, config, budget=budget, on_round=keep)
     seconds = time.perf_counter() - began
-    ended = explore.stopped_by(last["exploration"], config, budget, seconds=seconds)
+    ended = stopped_by(last["exploration"], config, budget, seconds=seconds)
 
     def agree(mine: np.ndarray, known: list[float]) -> bool:
         return len(mine) == len(known) and np.allclose(np.sort(mine), known, rtol=1e-6, atol=1e-8)
@@ -344,7 +345,7 @@ def main() -> None:
                     options.out.write_text(json.dumps(known, indent=1) + "\n")
         return
     truth = json.loads(TRUTH.read_text())
-    budget = explore.Budget(rounds=100_000, evaluations=options.gradients, seconds=options.seconds)
+    budget = Budget(rounds=100_000, evaluations=options.gradients, seconds=options.seconds)
     columns = ["problem", "weights", "true", "found", "all found", "complete claimed", "wrongly", "gradients", "s"]
     rows, lines = [], []
     print(head(columns))

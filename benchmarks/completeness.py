@@ -20,7 +20,7 @@ from results import head, line, record, table
 from smoke import arguments
 
 from jaxscape import Budget, ExploreConfig, basin_hopping, coverage, database, explore, surfaces
-from jaxscape.landscape.explore import coverage_of
+from jaxscape.landscape.stopping import coverage_of
 from jaxscape.search.basin_hopping import HoppingConfig
 
 ORACLE = json.loads((Path(__file__).parents[1] / "tests" / "oracle.json").read_text())

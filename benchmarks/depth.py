@@ -26,6 +26,7 @@ from smoke import arguments
 from jaxscape import models, use_all_cores
 from jaxscape.analysis.disconnectivity import tree_of
 from jaxscape.landscape import database, explore
+from jaxscape.landscape.stopping import Budget, stopped_by
 from jaxscape.objective import hessian, ravel, value, value_and_grad
 from jaxscape.search import quench
 from jaxscape.search.points import Status
@@ -98,9 +99,9 @@ def measure(name: str, gradients: float, seconds: float, strings: int) -> dict[s
     key = jax.random.fold_in(made.key, 1)
     state = explore.start(made.objective, made.symmetry, made.starts, key, config)
     explore.compile_ahead(made.objective, state, config)
-    budget = explore.Budget(10_000, gradients, seconds)
+    budget = Budget(10_000, gradients, seconds)
     began = time.perf_counter()
-    while (ended := explore.stopped_by(state, config, budget, seconds=time.perf_counter() - began)) is None:
+    while (ended := stopped_by(state, config, budget, seconds=time.perf_counter() - began)) is None:
         state = explore.advance(made.objective, state, key, config)
     took = time.perf_counter() - began
     state = explore.bound_barriers(made.objective, state, config)

@@ -22,7 +22,8 @@ from results import Table, markdown, record, table
 from smoke import arguments
 
 from jaxscape import Budget, ExploreConfig, database
-from jaxscape.landscape.explore import explore, stopped_by
+from jaxscape.landscape.explore import explore
+from jaxscape.landscape.stopping import stopped_by
 from jaxscape.table import mixture, predict
 from jaxscape.table.mixture import Mixture
 from jaxscape.table.predict import Members

@@ -32,9 +32,9 @@ from jaxscape.landscape import ledger as ledger
 from jaxscape.landscape import morse as morse
 from jaxscape.landscape.config import ExploreConfig as ExploreConfig
 from jaxscape.landscape.database import Landscape as Landscape
-from jaxscape.landscape.explore import Budget as Budget
 from jaxscape.landscape.explore import explore as explore
 from jaxscape.landscape.fan_out import explore_on as explore_on
+from jaxscape.landscape.stopping import Budget as Budget
 from jaxscape.model_result import explain_model as explain_model
 from jaxscape.objective import Objective as Objective
 from jaxscape.objective import from_loss as from_loss

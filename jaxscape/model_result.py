@@ -21,7 +21,8 @@ from jaxscape.landscape import database
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.doubts import empty_because
-from jaxscape.landscape.explore import Budget, coverage_of, explore
+from jaxscape.landscape.explore import explore
+from jaxscape.landscape.stopping import Budget, coverage_of
 from jaxscape.objective import Objective, from_loss, ravel
 from jaxscape.symmetry import Symmetry
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxscape import Budget, ExploreConfig, database, explore, surfaces
-from jaxscape.landscape.explore import coverage_of
+from jaxscape.landscape.stopping import coverage_of
 from jaxscape.search.basin_hopping import HoppingConfig
 
 # Found by the method of benchmarks/oracle.py: damped Newton on the gradient from tens of thousands of starts.

@@ -22,7 +22,10 @@ from jaxscape import (
     thermodynamics,
 )
 from jaxscape.landscape import certify, doubts, ledger
-from jaxscape.landscape import explore as stages
+from jaxscape.landscape.exploration import checkpoint_of, restore
+from jaxscape.landscape.explore import advance, start
+from jaxscape.landscape.hop import hop
+from jaxscape.landscape.stopping import finished
 from jaxscape.search.basin_hopping import HoppingConfig
 from jaxscape.search.lbfgs import LbfgsConfig
 
@@ -39,7 +42,7 @@ def xor():
     saved = []
 
     def keep(exploration):
-        saved.append((exploration.landscape, stages.checkpoint(exploration)))
+        saved.append((exploration.landscape, checkpoint_of(exploration)))
 
     found = explore(problem, group, starts, jax.random.key(6), CONFIG, on_round=keep)
     return problem, group, starts, found, saved
@@ -88,10 +91,10 @@ def test_stopped_after_any_round_and_resumed_it_ends_at_the_same_landscape(xor, 
     for rounds in (1, len(saved) - 1):
         landscape, arrays = saved[rounds - 1]
         database.save(tmp_path / "a.npz", landscape, extra=arrays)
-        fresh = stages.start(problem, group, starts, jax.random.key(6), CONFIG)
-        state = stages.restore(fresh, database.load(tmp_path / "a.npz"), database.load_extra(tmp_path / "a.npz"))
-        while not stages.finished(state, CONFIG):
-            state = stages.advance(problem, state, jax.random.key(6), CONFIG)
+        fresh = start(problem, group, starts, jax.random.key(6), CONFIG)
+        state = restore(fresh, database.load(tmp_path / "a.npz"), database.load_extra(tmp_path / "a.npz"))
+        while not finished(state, CONFIG):
+            state = advance(problem, state, jax.random.key(6), CONFIG)
         np.testing.assert_array_equal(state.landscape.minima.positions, found.minima.positions)
         np.testing.assert_array_equal(state.landscape.transition_states.minima, found.transition_states.minima)
         assert ledger.to_names(state.landscape.ledger) == ledger.to_names(found.ledger)
@@ -206,10 +209,10 @@ def test_where_descents_end_without_a_minimum_hops_go_on():
     problem, group = surfaces.xor()
     config = ExploreConfig(hopping_steps=8, hopping=HoppingConfig(descent=LbfgsConfig(max_evaluations=4)))
     key = jax.random.key(1)
-    state = stages.start(problem, group, jax.random.normal(jax.random.key(0), (1, problem.dim)), key, config)
+    state = start(problem, group, jax.random.normal(jax.random.key(0), (1, problem.dim)), key, config)
     for _ in range(3):
         before = state.hopped
-        state = stages.advance(problem, state, key, config)
+        state = advance(problem, state, key, config)
         # As they are counted elsewhere: a step of another minimiser costs more than one gradient.
         assert state.hopped == state.landscape.ledger.evaluations > before
     assert len(state.landscape.minima.energies) == 0
@@ -219,9 +222,9 @@ def test_of_more_than_enough_minima_hops_keep_the_lowest(xor):
     problem, group, starts, found, _ = xor
     lowest = found.minima.positions[np.argsort(found.minima.energies)[:2]]
     known = certify.certified(problem, group, lowest, lowest[:0], CONFIG)
-    walkers = stages.start(problem, group, starts, jax.random.key(1), CONFIG).walkers
+    walkers = start(problem, group, starts, jax.random.key(1), CONFIG).walkers
     kept, all_of_them = (
-        stages._hop(problem, known, walkers, replace(CONFIG, num_minima=4 * number))[0].minima for number in (2, 250)
+        hop(problem, known, walkers, replace(CONFIG, num_minima=4 * number))[0].minima for number in (2, 250)
     )
     np.testing.assert_allclose(kept.energies, XOR_MINIMA[:2], atol=1e-7)
     assert kept.visits.sum() > 2
@@ -230,9 +233,9 @@ def test_of_more_than_enough_minima_hops_keep_the_lowest(xor):
 
 def test_what_a_landscape_has_cost_before_is_not_made_up_for_by_hops(xor):
     problem, group, starts, found, _ = xor
-    state = stages.start(problem, group, starts, jax.random.key(7), CONFIG, landscape=found)
+    state = start(problem, group, starts, jax.random.key(7), CONFIG, landscape=found)
     for _ in range(3):
-        state = stages.advance(problem, state, jax.random.key(7), CONFIG)
+        state = advance(problem, state, jax.random.key(7), CONFIG)
     own = state.landscape.ledger.evaluations - found.ledger.evaluations
     assert 0 < state.hopped <= own / 3 + CONFIG.hopping_steps * len(starts) < found.ledger.evaluations / 3
 
@@ -256,10 +259,10 @@ def test_a_landscape_of_another_model_is_not_added_to():
 
 def test_a_checkpoint_of_other_settings_is_refused():
     problem, group = surfaces.xor()
-    small = stages.start(problem, group, jnp.zeros((2, problem.dim)), jax.random.key(0))
-    large = stages.start(problem, group, jnp.zeros((3, problem.dim)), jax.random.key(0))
+    small = start(problem, group, jnp.zeros((2, problem.dim)), jax.random.key(0))
+    large = start(problem, group, jnp.zeros((3, problem.dim)), jax.random.key(0))
     with pytest.raises(ValueError, match="other settings"):
-        stages.restore(large, small.landscape, stages.checkpoint(small))
+        restore(large, small.landscape, checkpoint_of(small))
 
 
 @pytest.mark.parametrize(
@@ -267,10 +270,10 @@ def test_a_checkpoint_of_other_settings_is_refused():
 )
 def test_a_checkpoint_without_its_round_is_a_value_error(damage):
     problem, group = surfaces.xor()
-    fresh = stages.start(problem, group, jnp.zeros((2, problem.dim)), jax.random.key(0))
-    damage(arrays := stages.checkpoint(fresh))
+    fresh = start(problem, group, jnp.zeros((2, problem.dim)), jax.random.key(0))
+    damage(arrays := checkpoint_of(fresh))
     with pytest.raises(ValueError, match="how far it is"):
-        stages.restore(fresh, fresh.landscape, arrays)
+        restore(fresh, fresh.landscape, arrays)
 
 
 def test_keys_of_another_kind_do_as_well():

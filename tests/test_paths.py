@@ -8,8 +8,9 @@ import pytest
 from jaxscape import disconnectivity, surfaces
 from jaxscape.landscape import database, paths
 from jaxscape.landscape.config import ExploreConfig
-from jaxscape.landscape.explore import Budget, advance, explore, start
+from jaxscape.landscape.explore import advance, explore, start
 from jaxscape.landscape.paths import Paths
+from jaxscape.landscape.stopping import Budget
 from jaxscape.objective import from_loss, value
 from jaxscape.symmetry import Symmetry, align
 

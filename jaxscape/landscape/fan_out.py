@@ -65,7 +65,8 @@ from jaxscape.landscape import database
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.doubts import empty_because
-from jaxscape.landscape.explore import DEFAULT_BUDGET, Budget, explore
+from jaxscape.landscape.explore import explore
+from jaxscape.landscape.stopping import DEFAULT_BUDGET, Budget
 from jaxscape.objective import Objective
 from jaxscape.symmetry import Symmetry
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxscape.analysis import disconnectivity
 from jaxscape.evidence import Outcome
 from jaxscape.landscape import database, ledger
-from jaxscape.landscape.explore import coverage_of
+from jaxscape.landscape.stopping import coverage_of
 from jaxscape.report.agreement import agreement, apart
 from jaxscape.report.figures import with_effects
 from jaxscape.report.sentences import SIGNIFICANT, conserved_verdict, groups, learnt_as, verdict

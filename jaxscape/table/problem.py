@@ -25,7 +25,8 @@ from jaxscape.landscape import certify, database, explore
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.doubts import empty_because
-from jaxscape.landscape.explore import Budget, Exploration
+from jaxscape.landscape.exploration import Exploration, checkpoint_of, restore, with_landscape
+from jaxscape.landscape.stopping import Budget, coverage_of, found_lowest_by, stopped_by
 from jaxscape.objective import Objective, flattened, from_loss, from_rows, hessian, ravel
 from jaxscape.programs import program
 from jaxscape.search.basin_hopping import HoppingConfig
@@ -305,7 +306,7 @@ def check(config: ExplainConfig, dataset: Dataset | None = None) -> None:
 
 class Explored(NamedTuple):
     """A `problem`, its `landscape` in the coordinates of its objective, what ended the exploration, `stopped_by` (see
-    `explore.stopped_by`), how many walkers `found_lowest` on their own, and the penalties that the data support,
+    `stopping.stopped_by`), how many walkers `found_lowest` on their own, and the penalties that the data support,
     `supported`, None where the penalty was given."""
 
     problem: Problem
@@ -349,7 +350,7 @@ def explore_landscape(
     if supported is not None and objective.outputs is not None:
         known = np.asarray(made.starts[: made.num_known])  # minima that the search for penalties ended at, nearly
         landscape = certify.certified(objective, made.symmetry, known, known[:0], settings)
-        exploration = explore.with_landscape(exploration, landscape)
+        exploration = with_landscape(exploration, landscape)
     origin = {"settings": np.asarray(json.dumps(_settings(config))), "data": np.asarray(_digest(dataset))}
     origin |= {"scale": made.scale, "inputs": made.inputs}
     if supported is not None:
@@ -370,9 +371,9 @@ def explore_landscape(
     def keep(exploration: Exploration) -> None:
         if checkpoint is not None and len(exploration.landscape.minima.energies):
             weights = scaled(exploration.landscape, made.scale)
-            database.save(checkpoint, weights, extra=explore.checkpoint(exploration) | origin)
+            database.save(checkpoint, weights, extra=checkpoint_of(exploration) | origin)
 
-    while (ended := explore.stopped_by(exploration, settings, budget, seconds=time.monotonic() - began)) is None:
+    while (ended := stopped_by(exploration, settings, budget, seconds=time.monotonic() - began)) is None:
         tell = functools.partial(_tell, progress, config, budget, exploration, began)
         exploration = explore.advance(objective, exploration, jax.random.fold_in(key, 1), settings, on_phase=tell)
         keep(exploration)
@@ -383,7 +384,7 @@ def explore_landscape(
     if database.components(exploration.landscape).any():
         exploration = explore.bound_barriers(objective, exploration, settings)
         keep(exploration)
-    found_by = explore.found_lowest_by(exploration)
+    found_by = found_lowest_by(exploration)
     return Explored(made, exploration.landscape, ended, found_by, supported)
 
 
@@ -410,7 +411,7 @@ def _by_workers(
         landscape = explored_by_workers(make, made, settings, budget, config.workers, config.seed, tell)
     except RuntimeError as error:
         raise DataError(f"exploring in {config.workers} processes failed: {error}") from error
-    return explore.with_landscape(exploration, database.merge(exploration.landscape, landscape))
+    return with_landscape(exploration, database.merge(exploration.landscape, landscape))
 
 
 def _explore_settings(made: Problem, config: ExplainConfig, supported: Mixture | None) -> ExploreConfig:
@@ -454,7 +455,7 @@ def _tell(
 ) -> None:
     """Turn a phase of a round into a fraction done and a sentence."""
     landscape = exploration.landscape
-    minima, states = explore.coverage_of(landscape)
+    minima, states = coverage_of(landscape)
     spent = landscape.ledger.evaluations / budget.evaluations
     part = min(max(spent, (time.monotonic() - began) / config.max_seconds), 1.0)
     pieces = len(np.unique(database.components(landscape)))
@@ -478,7 +479,7 @@ def _resume(fresh: Exploration, checkpoint: Path, origin: dict[str, np.ndarray])
             raise DataError(f"{checkpoint} was made from other data: do not resume")
         if any(not np.array_equal(saved[name], origin[name]) for name in origin.keys() - {"settings", "data"}):
             raise DataError(f"{checkpoint} was made at other penalties, by another version or machine: do not resume")
-        return explore.restore(fresh, scaled(landscape, 1 / origin["scale"]), saved)
+        return restore(fresh, scaled(landscape, 1 / origin["scale"]), saved)
     except DataError:
         raise
     except ValueError as error:

@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxscape.landscape.config import ExploreConfig
 from jaxscape.landscape.database import Landscape
-from jaxscape.landscape.explore import Budget
 from jaxscape.landscape.fan_out import explore_on, processes
+from jaxscape.landscape.stopping import Budget
 from jaxscape.objective import Objective
 from jaxscape.symmetry import Symmetry
 
