@@ -8,9 +8,9 @@ Tanh networks on points of a checkerboard. Every saddle that a peer finds is pol
 symmetry as this library's own are, after its clock has stopped; what counts is when each distinct one was found first.
 A program is compared with this library at the largest number that both have found. Peers run with the settings of
 benchmarks/peer_search.py, one after the other, on as many cores as they use; their clock begins when they are imported,
-this library's cold with nothing compiled, warm with everything. It stops by itself, or when their time is over. A
-Hessian-vector product counts as a gradient, a Hessian as one for each weight; peers take finite differences. A peer
-whose python is not given is left out.
+this library's cold with nothing compiled (after `js.compile_fast`), warm with everything. It stops by itself, or when
+their time is over. A Hessian-vector product counts as a gradient, a Hessian as one for each weight; peers take finite
+differences. A peer whose python is not given is left out.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import numpy as np
 from results import head, line, record, table
 from smoke import arguments
 
-from jaxscape import Budget, ExploreConfig, certify, explore, surfaces, use_all_cores
+from jaxscape import Budget, ExploreConfig, certify, compile_fast, explore, surfaces, use_all_cores
 from jaxscape.search.points import Status
 
 # Units, L2, points.
@@ -148,6 +148,7 @@ def main() -> None:
     options = arguments(parser, f"--stand-in {python} --problems 1 --seconds 1 --rounds 1 --out {{folder}}/peers.json")
     jax.config.update("jax_enable_x64", True)
     use_all_cores()
+    compile_fast()
     pythons = {package: getattr(options, package.replace("-", "_")) for package in STRATEGIES}
     for package in ("pele", "topsearch"):
         if pythons[package] is None:

@@ -22,6 +22,7 @@ from jaxscape.analysis import multiplicity as multiplicity
 from jaxscape.analysis import superbasins as superbasins
 from jaxscape.analysis import thermodynamics as thermodynamics
 from jaxscape.analysis import validation as validation
+from jaxscape.compilation import compile_fast as compile_fast
 from jaxscape.compilation import use_cache as use_cache
 from jaxscape.cores import use_all_cores as use_all_cores
 from jaxscape.landscape import certify as certify

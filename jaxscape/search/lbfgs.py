@@ -42,12 +42,12 @@ class LbfgsConfig:
 
 
 class History(NamedTuple):
-    """The last `m` curvature pairs in a ring, and what of them a direction needs: zeros, for an empty slot.
+    """The last `m` curvature pairs in a ring, and what of them a direction needs.
 
     `displacements (m, P)`, of length one, and `changes (m, P)` of the gradient along them; `overlaps (m,)`: their inner
     products; `inverse (m, m)`: of the inner products of each displacement with the changes that are not older, from the
     oldest to the newest an upper triangle; `scale ()`: of the inverse Hessian, 0 where it is not known; `slot ()`: for
-    the next pair.
+    the next pair. Of an empty slot overlap, row and column are zero, so that its pair does not matter.
     """
 
     displacements: Float[Array, "m P"]
