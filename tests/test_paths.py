@@ -8,7 +8,7 @@ import pytest
 from jaxscape import disconnectivity, surfaces
 from jaxscape.landscape import database, paths
 from jaxscape.landscape.config import ExploreConfig
-from jaxscape.landscape.explore import advance, explore, start
+from jaxscape.landscape.explore import advance, bound_barriers, explore, start
 from jaxscape.landscape.paths import Paths
 from jaxscape.landscape.stopping import Budget
 from jaxscape.objective import from_loss, value
@@ -70,6 +70,21 @@ def test_barriers_never_rise_as_more_is_found(rounds):
         for i in range(size):
             for j in range(i):
                 assert disconnectivity.barrier(new, i, j)[0] <= disconnectivity.barrier(old, i, j)[0]
+
+
+def test_bounds_below_transition_states_are_relaxed_to_the_end_too(rounds):
+    objective, found = rounds
+    landscape = next(each for each in found if len(each.paths.energies) and not database.components(each).any())
+    states, before = landscape.transition_states, landscape.paths
+    landscape = landscape._replace(transition_states=states._replace(energies=states.energies + 10))
+    exploration = start(objective, landscape.symmetry, jnp.zeros((4, objective.dim)), jax.random.key(0))
+    after = bound_barriers(objective, exploration._replace(landscape=landscape)).landscape.paths
+    np.testing.assert_array_equal(after.minima, before.minima)
+    assert np.all(after.energies <= before.energies)
+    lower = after.energies < before.energies
+    assert lower.any()
+    for energy, images in zip(after.energies[lower], after.images[lower], strict=True):
+        assert sampled(objective, images, 200).max() <= energy
 
 
 def made(energies, states, bounds):

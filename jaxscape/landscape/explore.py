@@ -185,12 +185,12 @@ def bound_barriers(
 ) -> Exploration:
     """Join the parts that are left at the end of an exploration by paths, which cost a band each and no search.
 
-    Bands that serve a search are short of images and steps; those that bound a barrier are relaxed once more, with
-    enough of both: beside strings of 64 images they lay 0.04 too high on one table, and then 1e-6 (medians;
-    `benchmarks/depth.py`).
+    Bands that serve a search are short of images and steps; those that bound a barrier, also where all parts are joined
+    by higher transition states, are relaxed once more, with enough of both: beside strings of 64 images they lay 0.04
+    too high on one table, and then 1e-6 (medians; `benchmarks/depth.py`).
     """
     landscape = exploration.landscape
-    if not database.components(landscape).any():
+    if not database.components(landscape).any() and len(landscape.paths.energies) == 0:
         return exploration
     distances = measured(landscape, exploration.distances)
     for _ in range(_PASSES):

@@ -381,9 +381,8 @@ def explore_landscape(
         raise DataError(
             f"no minimum was found in {exploration.round - 1} rounds: {empty_because(exploration.landscape)}"
         )
-    if database.components(exploration.landscape).any():
-        exploration = explore.bound_barriers(objective, exploration, settings)
-        keep(exploration)
+    exploration = explore.bound_barriers(objective, exploration, settings)
+    keep(exploration)
     found_by = found_lowest_by(exploration)
     return Explored(made, exploration.landscape, ended, found_by, supported)
 
