@@ -96,7 +96,7 @@ def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
     The rows are dealt out to all cores in use, in turn, so that each has its share of those of one kind.
     """
     n = len(jax.tree.leaves(rows)[0])
-    num_parts = -(-n // min(batch, max(-(-n // cores_in_use()), 1))) or 1
+    num_parts = max(-(-n // batch), min(n, cores_in_use()), 1)
 
     def part(first: int) -> Any:
         count = len(range(first, n, num_parts))
@@ -108,12 +108,10 @@ def padded(run: Callable[..., Any], batch: int, *rows: Any) -> Any:
 
         return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], run(*jax.tree.map(fill, rows), count=count))
 
-    order = np.argsort(np.arange(n) % num_parts, kind="stable")
-
     def in_order(*leaves: np.ndarray) -> np.ndarray:
-        dealt = np.concatenate(leaves)
-        gathered = np.empty_like(dealt)
-        gathered[order] = dealt
+        gathered = np.empty((n, *leaves[0].shape[1:]), leaves[0].dtype)
+        for first, leaf in enumerate(leaves):
+            gathered[first::num_parts] = leaf
         return gathered
 
     return jax.tree.map(in_order, *spread(part, range(num_parts)))

@@ -22,14 +22,7 @@ from jaxscape.landscape.connect import choose_gaps, measured
 from jaxscape.landscape.database import Landscape
 from jaxscape.landscape.exploration import Exploration, with_landscape
 from jaxscape.landscape.hop import hop, joined
-from jaxscape.landscape.stopping import (
-    DEFAULT_BUDGET,
-    Budget,
-    finished,
-    hops_are_due,
-    is_joined,
-    is_saturated,
-)
+from jaxscape.landscape.stopping import DEFAULT_BUDGET, Budget, finished, hops_are_due, is_joined, is_saturated
 from jaxscape.objective import Objective, check_points, values
 from jaxscape.search import basin_hopping, elastic_band
 from jaxscape.search.eigenvector_following import TransitionState
@@ -149,11 +142,10 @@ def advance(
     *,
     on_phase: Callable[[str], None] = lambda phase: None,
 ) -> Exploration:
-    """Do one round: hop, until the lowest minimum is sure, then search transition states and descend from them.
+    """Do one round: hop, where hops have had less than their share (`stopping.hops_are_due`), then search transition
+    states and descend from them.
 
-    Until the lowest minimum is sure hopping takes a third of all gradients, and then, once all minima are joined, a
-    sixth. Where searches find nothing new it goes on alone, to three hops for each search: what lies behind transition
-    states that are hardly ever met is found by hops. `on_phase` is told which of `PHASES` comes next, for progress.
+    Where searches find nothing new it hops alone. `on_phase` is told which of `PHASES` comes next, for progress.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, exploration.round))))
     now, num_hops, before = exploration, 0, _num_points(exploration.landscape)

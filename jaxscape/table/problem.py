@@ -381,10 +381,10 @@ def explore_landscape(
         raise DataError(
             f"no minimum was found in {exploration.round - 1} rounds: {empty_because(exploration.landscape)}"
         )
-    exploration = explore.bound_barriers(objective, exploration, settings)
-    keep(exploration)
-    found_by = found_lowest_by(exploration)
-    return Explored(made, exploration.landscape, ended, found_by, supported)
+    bounded = explore.bound_barriers(objective, exploration, settings)
+    if bounded is not exploration:
+        keep(bounded)
+    return Explored(made, bounded.landscape, ended, found_lowest_by(bounded), supported)
 
 
 def _by_workers(
